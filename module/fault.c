@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Page faults: the copy-on-write itself.
+ *
+ * The kernel calls in with the mmap lock or the VMA's lock held for reading.
+ * Both are held until the entry stands in the page table, so that whoever
+ * locks faults out (view.c) finds none half done.
+ *
+ * Two rules keep an entry from showing anything but what the index holds:
+ *
+ * - Looking a page up and mapping it are one step. The kernel installs the
+ *   page that we return after view->lock is dropped. Meanwhile another thread
+ *   may replace the page in the index, and even have the new entry zapped
+ *   again. So a page is returned with its folio locked (the kernel unlocks it
+ *   when the entry stands), and who replaces a page waits for that lock, then
+ *   zaps, before its own fault ends and before others may write the old page
+ *   in place.
+ *
+ * - A PMD entry covers no private page. See need_page_table().
+ */
+#include <linux/highmem.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+
+#include "compat.h"
+#include "view.h"
+
+/* The page that the view shows at an index. The caller holds view->lock. */
+static struct page *view_page(struct cowpool_view *view, unsigned long index,
+			      struct cow_path *exclusive)
+{
+	struct page *page = cow_tree_lookup(&view->tree, index, exclusive);
+
+	/* The view began with the pool's index, so only the store is below. */
+	if (!page)
+		page = cow_store_page(view->mapping->pool->store, index);
+	return page ?: cow_zero_page;
+}
+
+/* Nobody but the running task can be in a fault in @vma's process. */
+static bool faulting_alone(const struct vm_area_struct *vma)
+{
+	return vma->vm_mm == current->mm &&
+	       atomic_read(&vma->vm_mm->mm_users) == 1;
+}
+
+static int page_table_made(pte_t *pte, unsigned long addr, void *arg)
+{
+	return 0;
+}
+
+/*
+ * If we return a page of a PMD-sized folio where no page table is, the kernel
+ * maps the whole folio, whatever the index holds for the other pages. Where
+ * it holds anything, make a page table first.
+ *
+ * The folio is locked, so that no other fault maps it as a whole meanwhile.
+ */
+static int need_page_table(struct vm_fault *vmf, struct folio *folio,
+			   const struct cow_tree *tree)
+{
+	unsigned long haddr = vmf->address & PMD_MASK;
+	unsigned long first;
+
+	if (!folio_test_large(folio) || !pmd_none(READ_ONCE(*vmf->pmd)))
+		return 0;
+	if (haddr < vmf->vma->vm_start ||
+	    haddr + PMD_SIZE > vmf->vma->vm_end)
+		return 0;
+	first = vmf->pgoff - ((vmf->address - haddr) >> PAGE_SHIFT);
+	if (!cow_tree_populated(tree, first, first + PTRS_PER_PMD - 1))
+		return 0;
+	return apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK,
+				   PAGE_SIZE, page_table_made, NULL);
+}
+
+/*
+ * Gives @page to the kernel, to be mapped for reading.
+ *
+ * Return: VM_FAULT_LOCKED, VM_FAULT_HWPOISON or VM_FAULT_OOM.
+ */
+static vm_fault_t return_page(struct vm_fault *vmf, struct page *page,
+			      const struct cow_tree *tree)
+{
+	struct folio *folio = page_folio(page);
+
+	if (unlikely(PageHWPoison(page)))
+		return VM_FAULT_HWPOISON;
+	/* The zero page of a sparse pool could be mapped once too often. */
+	if (unlikely(folio_ref_count(folio) > INT_MAX / 2))
+		return VM_FAULT_OOM;
+	folio_get(folio);
+	folio_lock(folio);
+	if (need_page_table(vmf, folio, tree)) {
+		folio_unlock(folio);
+		folio_put(folio);
+		return VM_FAULT_OOM;
+	}
+	vmf->page = page;
+	return VM_FAULT_LOCKED;
+}
+
+static vm_fault_t fault_of_error(int err)
+{
+	switch (err) {
+	case -ENOMEM:
+		return VM_FAULT_OOM;
+	case -EHWPOISON:
+		return VM_FAULT_HWPOISON;
+	default:
+		return VM_FAULT_SIGBUS;
+	}
+}
+
+/* What make_exclusive() did. */
+enum grant {
+	GRANT_HELD,	/* the page had its write access already */
+	GRANT_REUSED,	/* it became exclusive by itself */
+	GRANT_COPIED,	/* it was copied */
+};
+
+/**
+ * struct exclusive - result of make_exclusive()
+ * @page: the exclusive page. Stays so as long as faults are not locked out
+ * @old: the page that it replaced, if @grant is GRANT_COPIED. Has to be given
+ *	to forget_replaced()
+ * @old_private: @old belongs to an index: the slot's reference on it, and one
+ *	on its frame, are the caller's
+ * @grant: how it came
+ */
+struct exclusive {
+	struct page *page;
+	struct page *old;
+	bool old_private;
+	enum grant grant;
+};
+
+/*
+ * Puts @copy into the view's index and grants it. The caller holds view->lock.
+ *
+ * Return: 0 or -ENOMEM.
+ */
+static int view_replace(struct cowpool_view *view, unsigned long index,
+			struct page *copy, struct exclusive *got)
+{
+	struct page *old = cow_tree_lookup(&view->tree, index, NULL);
+	struct cowpool_pool *pool = view->mapping->pool;
+	struct cow_path path;
+	int err;
+
+	err = cow_tree_unshare(&view->tree, index, GFP_KERNEL_ACCOUNT, &path);
+	if (err)
+		return err;
+	cow_path_set(&path, copy);
+	cow_path_grant(&view->tree, &path);
+	got->old_private = old;
+	if (!old || old == cow_tree_lookup(&pool->tree, index, NULL))
+		view->counters.private_pages++;
+	return 0;
+}
+
+/*
+ * Makes the view's page at vmf->pgoff exclusive and grants it, copying it if
+ * need be. @mapped tells that an entry stands, if only to count the copy.
+ *
+ * Return: 0, -ENOMEM, -EDQUOT or -EHWPOISON.
+ */
+static int make_exclusive(struct cowpool_view *view, struct vm_fault *vmf,
+			  bool mapped, struct exclusive *got)
+{
+	const unsigned long index = vmf->pgoff;
+	struct page *copy = NULL;
+	struct page *from = NULL;
+	struct cow_path path;
+	struct page *page;
+	int err = 0;
+
+	for (;;) {
+		mutex_lock(&view->lock);
+		page = view_page(view, index, &path);
+		if (path.node[0]) {
+			got->grant = cow_path_granted(&path) ? GRANT_HELD :
+							       GRANT_REUSED;
+			break;
+		}
+		if (copy && page == from) {
+			got->grant = GRANT_COPIED;
+			break;
+		}
+		/*
+		 * Copy it, without the lock. Then look again: another thread
+		 * may have been faster, or the other owners may have gone
+		 * and another thread may be writing the page in place.
+		 */
+		if (from)
+			put_page(from);
+		from = page;
+		get_page(from);
+		mutex_unlock(&view->lock);
+		if (copy)
+			cow_page_put(copy);
+		copy = cowpool_private_page_copy(vmf->vma, vmf->address, from);
+		if (IS_ERR(copy)) {
+			put_page(from);
+			return PTR_ERR(copy);
+		}
+	}
+
+	if (got->grant == GRANT_COPIED) {
+		err = view_replace(view, index, copy, got);
+		if (err)
+			goto out;
+		if (mapped)
+			view->counters.copies_after_read++;
+		else
+			view->counters.copies_first_touch++;
+		got->page = copy;
+		got->old = from;
+		copy = NULL;
+		from = NULL;
+	} else {
+		if (got->grant == GRANT_REUSED) {
+			cow_path_grant(&view->tree, &path);
+			view->counters.reuses++;
+		}
+		got->page = page;
+	}
+out:
+	mutex_unlock(&view->lock);
+	if (from)
+		put_page(from);
+	if (copy)
+		cow_page_put(copy);
+	return err;
+}
+
+/*
+ * The replaced page leaves the process's page table, then the index. @mapped
+ * tells that an entry stands; else one may be about to be installed by a
+ * fault that looked the page up before it was replaced.
+ */
+static void forget_replaced(struct cowpool_view *view, struct vm_fault *vmf,
+			    struct exclusive *got, bool mapped)
+{
+	bool alone = faulting_alone(vmf->vma);
+
+	if (!alone)
+		folio_wait_locked(page_folio(got->old));
+	/*
+	 * A page of the pool never changes: an entry that came late stands
+	 * in the way of ours and will be removed by the fault that follows.
+	 * A private page may from now on be written by its other owners.
+	 */
+	if (mapped || (got->old_private && !alone))
+		cowpool_view_zap(view, vmf->pgoff, 1);
+	if (got->old_private)
+		cow_page_put(got->old);
+	put_page(got->old);
+}
+
+static vm_fault_t view_read_fault(struct cowpool_view *view,
+				  struct vm_fault *vmf)
+{
+	vm_fault_t ret;
+
+	mutex_lock(&view->lock);
+	view->counters.read_faults++;
+	ret = return_page(vmf, view_page(view, vmf->pgoff, NULL), &view->tree);
+	mutex_unlock(&view->lock);
+	return ret;
+}
+
+static vm_fault_t view_write_fault(struct cowpool_view *view,
+				   struct vm_fault *vmf)
+{
+	struct exclusive got;
+	int err = make_exclusive(view, vmf, false, &got);
+
+	if (err)
+		return fault_of_error(err);
+	if (got.grant == GRANT_COPIED)
+		forget_replaced(view, vmf, &got, false);
+	if (unlikely(PageHWPoison(got.page)))
+		return VM_FAULT_HWPOISON;
+	/*
+	 * Exclusive pages are safe to be installed late: only who locks out
+	 * all faults can end that.
+	 */
+	get_page(got.page);
+	vmf->page = got.page;
+	return 0;
+}
+
+/**
+ * cowpool_view_fault() - ->fault of a view: no entry stands
+ * @vmf: the fault
+ *
+ * Return:
+ * * VM_FAULT_LOCKED - vmf->page is to be mapped for reading
+ * * 0 - vmf->page is exclusive and to be mapped for writing; the kernel calls
+ *   cowpool_view_mkwrite() before it does
+ * * VM_FAULT_OOM - no memory
+ * * VM_FAULT_HWPOISON - the content is lost
+ * * VM_FAULT_SIGBUS - over the module's limit, or fork() ran out of memory
+ */
+vm_fault_t cowpool_view_fault(struct vm_fault *vmf)
+{
+	struct cowpool_view *view = cowpool_view_of(vmf->vma);
+
+	if (unlikely(view->broken || vmf->pgoff >= view->mapping->pool->nr_pages))
+		return VM_FAULT_SIGBUS;
+	if (vmf->flags & FAULT_FLAG_WRITE)
+		return view_write_fault(view, vmf);
+	return view_read_fault(view, vmf);
+}
+
+/**
+ * cowpool_view_mkwrite() - ->page_mkwrite of a view: a page becomes writable
+ * @vmf: the fault
+ *
+ * Comes for a write to an entry that stands read-only, and right after
+ * cowpool_view_fault() for a write to an absent one.
+ *
+ * Return:
+ * * VM_FAULT_LOCKED - vmf->page is exclusive; write in place
+ * * VM_FAULT_NOPAGE - the entry was removed, since the page was copied: access
+ *   again, which maps the copy
+ * * errors as cowpool_view_fault()
+ */
+vm_fault_t cowpool_view_mkwrite(struct vm_fault *vmf)
+{
+	struct cowpool_view *view = cowpool_view_of(vmf->vma);
+	struct exclusive got;
+	int err;
+
+	/* No entry: cowpool_view_fault() has done all. */
+	if (!vmf->pte) {
+		lock_page(vmf->page);
+		return VM_FAULT_LOCKED;
+	}
+
+	err = make_exclusive(view, vmf, true, &got);
+	if (err)
+		return fault_of_error(err);
+	if (got.grant == GRANT_COPIED) {
+		forget_replaced(view, vmf, &got, true);
+		return VM_FAULT_NOPAGE;
+	}
+	if (got.page != vmf->page) {
+		/* Another thread has copied it, and did not see this entry. */
+		cowpool_view_zap(view, vmf->pgoff, 1);
+		return VM_FAULT_NOPAGE;
+	}
+	lock_page(vmf->page);
+	return VM_FAULT_LOCKED;
+}
+
+/**
+ * cowpool_private_fault() - ->fault of a MAP_PRIVATE mapping
+ * @vmf: the fault
+ *
+ * The kernel copies; we only say what from.
+ *
+ * Return: as cowpool_view_fault() for reading.
+ */
+vm_fault_t cowpool_private_fault(struct vm_fault *vmf)
+{
+	struct cowpool_pool *pool = vmf->vma->vm_private_data;
+
+	if (unlikely(vmf->pgoff >= pool->nr_pages))
+		return VM_FAULT_SIGBUS;
+	return return_page(vmf, cowpool_pool_page(pool, vmf->pgoff),
+			   &pool->tree);
+}
+
+/**
+ * cowpool_map_pages() - ->map_pages: maps nothing
+ * @vmf: the fault
+ * @first: first page
+ * @last: last page
+ *
+ * A VMA without this operation does not get its faults under the VMA's lock.
+ *
+ * Return: 0: go on with ->fault.
+ */
+vm_fault_t cowpool_map_pages(struct vm_fault *vmf, pgoff_t first, pgoff_t last)
+{
+	return 0;
+}

@@ -1,0 +1,524 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pools: making, naming, filling and counting them. See pool.h.
+ */
+#include <linux/cred.h>
+#include <linux/ctype.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/stat.h>
+#include <linux/uio.h>
+
+#include "limits.h"
+#include "pool.h"
+#include "view.h"
+
+/* Guards the list and the names of pools, and the counters of former ones. */
+static DEFINE_MUTEX(cowpool_pools_lock);
+static LIST_HEAD(pools);
+static u64 nr_pools;
+static u64 next_id = 1;
+static struct cowpool_counters past;
+
+static int name_check(const char *name)
+{
+	size_t len = strnlen(name, COWPOOL_NAME_SIZE);
+	size_t i;
+
+	if (len == COWPOOL_NAME_SIZE)
+		return -EINVAL;
+	for (i = 0; i < len; i++) {
+		if (isascii(name[i]) && isalnum(name[i]))
+			continue;
+		if (name[i] == '_' || (i && (name[i] == '.' || name[i] == '-')))
+			continue;
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static struct cowpool_pool *find_locked(const char *name)
+{
+	struct cowpool_pool *pool;
+
+	list_for_each_entry(pool, &pools, node)
+		if (pool->name[0] && !strcmp(pool->name, name))
+			return pool;
+	return NULL;
+}
+
+static struct cowpool_pool *pool_alloc(unsigned long nr_pages)
+{
+	struct cowpool_pool *pool = kzalloc(sizeof(*pool), GFP_KERNEL_ACCOUNT);
+
+	if (!pool)
+		return NULL;
+	kref_init(&pool->refs);
+	pool->nr_pages = nr_pages;
+	pool->uid = current_fsuid();
+	pool->gid = current_fsgid();
+	cow_tree_init(&pool->tree, nr_pages);
+	mutex_init(&pool->lock);
+	INIT_LIST_HEAD(&pool->mappings);
+	return pool;
+}
+
+static void pool_add_locked(struct cowpool_pool *pool)
+{
+	lockdep_assert_held(&cowpool_pools_lock);
+	pool->id = next_id++;
+	list_add_tail(&pool->node, &pools);
+	nr_pools++;
+}
+
+/**
+ * cowpool_pool_create() - make an empty pool
+ * @nr_pages: its size, at least 1
+ * @name: its name, or "" for an anonymous pool; COWPOOL_NAME_SIZE bytes that
+ *	need not be terminated
+ * @mode: permission bits
+ *
+ * Return: the pool with a reference for the caller, or an ERR_PTR: -EINVAL for
+ * a bad name, -EEXIST for one that is taken, -EDQUOT for more pages than the
+ * module parameter allows, -ENOMEM.
+ */
+struct cowpool_pool *cowpool_pool_create(unsigned long nr_pages,
+					 const char *name, umode_t mode)
+{
+	struct cowpool_pool *pool;
+	int err;
+
+	err = name_check(name);
+	if (err)
+		return ERR_PTR(err);
+	if (nr_pages > cowpool_max_pool_pages())
+		return ERR_PTR(-EDQUOT);
+	pool = pool_alloc(nr_pages);
+	if (!pool)
+		return ERR_PTR(-ENOMEM);
+	pool->mode = mode;
+	pool->store = cow_store_create(nr_pages);
+	if (!pool->store) {
+		kfree(pool);
+		return ERR_PTR(-ENOMEM);
+	}
+
+	mutex_lock(&cowpool_pools_lock);
+	if (name[0] && find_locked(name)) {
+		mutex_unlock(&cowpool_pools_lock);
+		cow_store_put(pool->store);
+		kfree(pool);
+		return ERR_PTR(-EEXIST);
+	}
+	if (name[0]) {
+		strscpy(pool->name, name, sizeof(pool->name));
+		kref_get(&pool->refs);
+		__module_get(THIS_MODULE);
+		pool->pins_module = true;
+	}
+	pool_add_locked(pool);
+	mutex_unlock(&cowpool_pools_lock);
+	return pool;
+}
+
+/**
+ * cowpool_pool_create_snapshot() - make a pool for a snapshot
+ * @of: the pool below the view
+ *
+ * Return: a sealed pool whose content is that of @of's store, with a reference
+ * for the caller, who fills in its tree; or an ERR_PTR: -ENOMEM.
+ */
+struct cowpool_pool *cowpool_pool_create_snapshot(struct cowpool_pool *of)
+{
+	struct cowpool_pool *pool = pool_alloc(of->nr_pages);
+
+	if (!pool)
+		return ERR_PTR(-ENOMEM);
+	pool->mode = 0600;
+	pool->store = cow_store_get(of->store);
+	pool->sealed = true;
+	pool->snapshot = true;
+	mutex_lock(&cowpool_pools_lock);
+	pool_add_locked(pool);
+	mutex_unlock(&cowpool_pools_lock);
+	return pool;
+}
+
+/**
+ * cowpool_pool_find() - find a pool by its name
+ * @name: the name; COWPOOL_NAME_SIZE bytes that need not be terminated
+ *
+ * Return: the pool with a reference for the caller, or an ERR_PTR: -EINVAL for
+ * something that is no name, -ENOENT.
+ */
+struct cowpool_pool *cowpool_pool_find(const char *name)
+{
+	struct cowpool_pool *pool;
+	int err = name_check(name);
+
+	if (err || !name[0])
+		return ERR_PTR(-EINVAL);
+	mutex_lock(&cowpool_pools_lock);
+	pool = find_locked(name);
+	if (pool)
+		cowpool_pool_get(pool);
+	mutex_unlock(&cowpool_pools_lock);
+	return pool ?: ERR_PTR(-ENOENT);
+}
+
+/**
+ * cowpool_pool_get() - take a reference
+ * @pool: the pool
+ *
+ * Return: @pool.
+ */
+struct cowpool_pool *cowpool_pool_get(struct cowpool_pool *pool)
+{
+	kref_get(&pool->refs);
+	return pool;
+}
+
+/* The last reference is gone: no name, no descriptor, no mapping. */
+static void pool_free(struct kref *refs)
+	__releases(&cowpool_pools_lock)
+{
+	struct cowpool_pool *pool = container_of(refs, struct cowpool_pool,
+						 refs);
+
+	list_del(&pool->node);
+	nr_pools--;
+	cowpool_counters_add(&past, &pool->past);
+	mutex_unlock(&cowpool_pools_lock);
+
+	cow_tree_drop(&pool->tree);
+	cow_store_put(pool->store);
+	mutex_destroy(&pool->lock);
+	kfree(pool);
+}
+
+/**
+ * cowpool_pool_put() - drop a reference
+ * @pool: is freed with the last one
+ */
+void cowpool_pool_put(struct cowpool_pool *pool)
+{
+	kref_put_mutex(&pool->refs, pool_free, &cowpool_pools_lock);
+}
+
+/**
+ * cowpool_pool_destroy() - take a pool's name away
+ * @pool: the pool; the caller holds a reference, and its memory stays until
+ *	the last is dropped
+ *
+ * Return: 0, -ENOENT if it has no name, or -EPERM.
+ */
+int cowpool_pool_destroy(struct cowpool_pool *pool)
+{
+	bool pinned;
+
+	if (!uid_eq(current_fsuid(), pool->uid) && !capable(CAP_FOWNER))
+		return -EPERM;
+	mutex_lock(&cowpool_pools_lock);
+	if (!pool->name[0]) {
+		mutex_unlock(&cowpool_pools_lock);
+		return -ENOENT;
+	}
+	pool->name[0] = '\0';
+	pinned = pool->pins_module;
+	pool->pins_module = false;
+	mutex_unlock(&cowpool_pools_lock);
+
+	cowpool_pool_put(pool);
+	if (pinned)
+		module_put(THIS_MODULE);
+	return 0;
+}
+
+/**
+ * cowpool_pool_permits() - check permission bits
+ * @pool: the pool
+ * @want: 4 to read, 2 to write, or both
+ *
+ * Return: true if the calling process has the permission, as with a file.
+ */
+bool cowpool_pool_permits(const struct cowpool_pool *pool, umode_t want)
+{
+	umode_t mode = pool->mode;
+
+	if (uid_eq(current_fsuid(), pool->uid))
+		mode >>= 6;
+	else if (in_group_p(pool->gid))
+		mode >>= 3;
+	return (mode & want) == want || capable(CAP_DAC_OVERRIDE);
+}
+
+/**
+ * cowpool_pool_map() - announce a mapping
+ * @pool: the pool
+ *
+ * Return: 0, or -ETXTBSY while a write is under way. (It cannot be waited
+ * for: it may need the mmap lock, which the caller holds.)
+ */
+int cowpool_pool_map(struct cowpool_pool *pool)
+{
+	return atomic_inc_unless_negative(&pool->users) ? 0 : -ETXTBSY;
+}
+
+/**
+ * cowpool_pool_unmap() - undo cowpool_pool_map()
+ * @pool: the pool
+ */
+void cowpool_pool_unmap(struct cowpool_pool *pool)
+{
+	atomic_dec(&pool->users);
+}
+
+/**
+ * cowpool_pool_seal() - refuse all writes from now on
+ * @pool: the pool
+ *
+ * Return: 0, or -ETXTBSY while a write is under way.
+ */
+int cowpool_pool_seal(struct cowpool_pool *pool)
+{
+	int err = cowpool_pool_map(pool);
+
+	if (err)
+		return err;
+	WRITE_ONCE(pool->sealed, true);
+	cowpool_pool_unmap(pool);
+	return 0;
+}
+
+/**
+ * cowpool_pool_page() - look up what a pool holds
+ * @pool: the pool
+ * @index: index of the page
+ *
+ * Return: the page, which is the zero page if nothing was written there. It
+ * stays valid as long as the pool, which must not be written meanwhile if the
+ * content is to stay.
+ */
+struct page *cowpool_pool_page(const struct cowpool_pool *pool,
+			       unsigned long index)
+{
+	struct page *page = cow_tree_lookup(&pool->tree, index, NULL);
+
+	if (!page)
+		page = cow_store_page(pool->store, index);
+	return page ?: cow_zero_page;
+}
+
+/**
+ * cowpool_pool_write() - write to a pool
+ * @pool: the pool
+ * @pos: offset in bytes
+ * @from: the data
+ *
+ * Return: as cow_store_write(), or -EPERM if the pool is sealed, -ETXTBSY if
+ * it is mapped.
+ */
+ssize_t cowpool_pool_write(struct cowpool_pool *pool, loff_t pos,
+			   struct iov_iter *from)
+{
+	ssize_t ret;
+
+	if (READ_ONCE(pool->sealed))
+		return -EPERM;
+	if (!atomic_dec_unless_positive(&pool->users))
+		return READ_ONCE(pool->sealed) ? -EPERM : -ETXTBSY;
+	/* SEAL may have come in between, but cannot from now on. */
+	if (READ_ONCE(pool->sealed))
+		ret = -EPERM;
+	else
+		ret = cow_store_write(pool->store, pos, from);
+	atomic_inc(&pool->users);
+	return ret;
+}
+
+/**
+ * cowpool_pool_read() - read from a pool
+ * @pool: the pool
+ * @pos: offset in bytes
+ * @to: where to
+ *
+ * Return: the number of bytes read, 0 at the end, or -EFAULT or -EINTR if
+ * there were none.
+ */
+ssize_t cowpool_pool_read(struct cowpool_pool *pool, loff_t pos,
+			  struct iov_iter *to)
+{
+	loff_t size = (loff_t)pool->nr_pages << PAGE_SHIFT;
+	ssize_t done = 0;
+
+	while (pos < size && iov_iter_count(to)) {
+		struct page *page = cowpool_pool_page(pool, pos >> PAGE_SHIFT);
+		size_t offset = offset_in_page(pos);
+		size_t bytes = min(PAGE_SIZE - offset, iov_iter_count(to));
+		size_t copied;
+
+		if (fatal_signal_pending(current))
+			return done ?: -EINTR;
+		copied = copy_page_to_iter(page, offset, bytes, to);
+		pos += copied;
+		done += copied;
+		if (copied < bytes)
+			return done ?: -EFAULT;
+		cond_resched();
+	}
+	return done;
+}
+
+/* Adds what @pool has counted until now. The caller holds pool->lock. */
+static void pool_counters_add(struct cowpool_pool *pool,
+			      struct cowpool_counters *sum)
+{
+	struct cowpool_mapping *mapping;
+	struct cowpool_view *view;
+	struct cowpool_counters now;
+
+	lockdep_assert_held(&pool->lock);
+	cowpool_counters_add(sum, &pool->past);
+	list_for_each_entry(mapping, &pool->mappings, node) {
+		list_for_each_entry(view, &mapping->views, node) {
+			cowpool_counters_read(&now, &view->counters);
+			cowpool_counters_add(sum, &now);
+		}
+	}
+}
+
+static void pool_state_locked(struct cowpool_pool *pool,
+			      struct cowpool_pool_state *state)
+{
+	lockdep_assert_held(&cowpool_pools_lock);
+	memset(state, 0, sizeof(*state));
+	strscpy(state->name, pool->name, sizeof(state->name));
+	if (READ_ONCE(pool->sealed))
+		state->state |= COWPOOL_STATE_SEALED;
+	if (atomic_read(&pool->users) > 0)
+		state->state |= COWPOOL_STATE_MAPPED;
+	if (pool->snapshot)
+		state->state |= COWPOOL_STATE_SNAPSHOT;
+	state->filled_pages = atomic_long_read(&pool->store->nr_filled);
+
+	mutex_lock(&pool->lock);
+	state->views = pool->nr_views;
+	pool_counters_add(pool, &state->counters);
+	mutex_unlock(&pool->lock);
+}
+
+/**
+ * cowpool_pool_state() - tell what is to be known about a pool now
+ * @pool: the pool
+ * @state: filled in
+ */
+void cowpool_pool_state(struct cowpool_pool *pool,
+			struct cowpool_pool_state *state)
+{
+	mutex_lock(&cowpool_pools_lock);
+	pool_state_locked(pool, state);
+	mutex_unlock(&cowpool_pools_lock);
+}
+
+/**
+ * cowpool_totals() - tell what is to be known about the module now
+ * @totals: filled in
+ */
+void cowpool_totals(struct cowpool_totals *totals)
+{
+	struct cowpool_pool *pool;
+
+	memset(totals, 0, sizeof(*totals));
+	mutex_lock(&cowpool_pools_lock);
+	totals->pools = nr_pools;
+	cowpool_counters_add(&totals->counters, &past);
+	list_for_each_entry(pool, &pools, node) {
+		mutex_lock(&pool->lock);
+		totals->views += pool->nr_views;
+		pool_counters_add(pool, &totals->counters);
+		mutex_unlock(&pool->lock);
+	}
+	mutex_unlock(&cowpool_pools_lock);
+	totals->filled_pages = cow_store_filled();
+	totals->pool_frames = cow_store_frames();
+	totals->private_frames = cowpool_private_frames();
+	totals->nodes = cow_tree_nodes();
+}
+
+/**
+ * cowpool_for_each_pool() - call a function for every pool
+ * @fn: the function, which must not take a reference
+ * @arg: passed to it
+ */
+void cowpool_for_each_pool(cowpool_pool_fn fn, void *arg)
+{
+	struct cowpool_pool_state state;
+	struct cowpool_pool *pool;
+
+	mutex_lock(&cowpool_pools_lock);
+	list_for_each_entry(pool, &pools, node) {
+		pool_state_locked(pool, &state);
+		fn(pool, &state, arg);
+	}
+	mutex_unlock(&cowpool_pools_lock);
+}
+
+/**
+ * cowpool_for_each_view() - call a function for every live view
+ * @fn: the function. Runs under the lock of the view's pool: neither view nor
+ *	its mm go away
+ * @arg: passed to it
+ */
+void cowpool_for_each_view(cowpool_view_fn fn, void *arg)
+{
+	struct cowpool_mapping *mapping;
+	struct cowpool_pool *pool;
+	struct cowpool_view *view;
+
+	mutex_lock(&cowpool_pools_lock);
+	list_for_each_entry(pool, &pools, node) {
+		mutex_lock(&pool->lock);
+		list_for_each_entry(mapping, &pool->mappings, node)
+			list_for_each_entry(view, &mapping->views, node)
+				fn(view, arg);
+		mutex_unlock(&pool->lock);
+	}
+	mutex_unlock(&cowpool_pools_lock);
+}
+
+/**
+ * cowpool_pools_setup() - make the default pool
+ * @default_pages: its size, or 0 for none
+ *
+ * Return: 0, -EDQUOT or -ENOMEM.
+ */
+int cowpool_pools_setup(unsigned long default_pages)
+{
+	struct cowpool_pool *pool;
+
+	if (!default_pages)
+		return 0;
+	/* The device's own permissions say who may use it. */
+	pool = cowpool_pool_create(default_pages, COWPOOL_DEFAULT_NAME, 0666);
+	if (IS_ERR(pool))
+		return PTR_ERR(pool);
+	/* Its name must not pin the module, or that could not be unloaded. */
+	pool->pins_module = false;
+	module_put(THIS_MODULE);
+	cowpool_pool_put(pool);
+	return 0;
+}
+
+/**
+ * cowpool_pools_teardown() - drop the default pool, the only one left
+ */
+void cowpool_pools_teardown(void)
+{
+	struct cowpool_pool *pool = list_first_entry_or_null(&pools,
+					struct cowpool_pool, node);
+
+	if (pool)
+		cowpool_pool_put(pool);
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Pools, their names, and the list of them all.
+ *
+ * A pool is a store of pages and an index on top of it. A pool that was filled
+ * has an empty index; a snapshot's index is the frozen one of a view.
+ *
+ * Lock order, outermost first:
+ *
+ *	mmap_lock, VMA locks
+ *	  cowpool_pools_lock		names, the list of pools, the totals
+ *	    pool->lock			a pool's mappings and views
+ *	      view->lock		a view's index and counters
+ *	        folio lock
+ *	        i_mmap_rwsem, page table locks	(unmap_mapping_pages())
+ *
+ * User memory is touched under none of them.
+ */
+#ifndef COWPOOL_POOL_H
+#define COWPOOL_POOL_H
+
+#include <linux/cowpool.h>
+#include <linux/kref.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/types.h>
+#include <linux/uidgid.h>
+
+#include "stats.h"
+#include "store.h"
+#include "tree.h"
+
+struct cowpool_view;
+
+/**
+ * struct cowpool_pool - a fixed-size array of pages
+ * @refs: one for each descriptor that acts on the pool, each mapping of it,
+ *	and its name if it has one
+ * @id: its number, never used twice
+ * @nr_pages: size
+ * @node: in the list of pools; guarded by cowpool_pools_lock
+ * @name: empty if anonymous; guarded by cowpool_pools_lock
+ * @pins_module: the name holds a reference on the module; likewise
+ * @uid: owner
+ * @gid: group
+ * @mode: permission bits
+ * @sealed: never written again. Set once, while nobody writes
+ * @users: number of mappings (above 0), or of write() calls under way (below
+ *	0): the pool is either written or mapped
+ * @store: the page frames. Holds a reference
+ * @tree: what differs from @store. Immutable, it never holds a grant
+ * @snapshot: made by SNAPSHOT
+ * @lock: guards the fields below
+ * @mappings: all mappings of the pool
+ * @nr_views: live views in them
+ * @past: counters of the views that are gone
+ */
+struct cowpool_pool {
+	struct kref refs;
+	u64 id;
+	unsigned long nr_pages;
+	struct list_head node;
+	char name[COWPOOL_NAME_SIZE];
+	bool pins_module;
+	kuid_t uid;
+	kgid_t gid;
+	umode_t mode;
+	bool sealed;
+	atomic_t users;
+	struct cow_store *store;
+	struct cow_tree tree;
+	bool snapshot;
+
+	struct mutex lock;
+	struct list_head mappings;
+	unsigned long nr_views;
+	struct cowpool_counters past;
+};
+
+/**
+ * struct cowpool_pool_state - what is to be known about a pool at a time
+ * @name: its name
+ * @state: COWPOOL_STATE_*
+ * @filled_pages: pages that hold data
+ * @views: live views
+ * @counters: of the pool
+ */
+struct cowpool_pool_state {
+	char name[COWPOOL_NAME_SIZE];
+	u32 state;
+	u64 filled_pages;
+	u64 views;
+	struct cowpool_counters counters;
+};
+
+typedef void (*cowpool_pool_fn)(const struct cowpool_pool *pool,
+				const struct cowpool_pool_state *state,
+				void *arg);
+typedef void (*cowpool_view_fn)(struct cowpool_view *view, void *arg);
+
+int cowpool_pools_setup(unsigned long default_pages);
+void cowpool_pools_teardown(void);
+
+struct cowpool_pool *cowpool_pool_create(unsigned long nr_pages,
+					 const char *name, umode_t mode);
+struct cowpool_pool *cowpool_pool_create_snapshot(struct cowpool_pool *of);
+struct cowpool_pool *cowpool_pool_find(const char *name);
+struct cowpool_pool *cowpool_pool_get(struct cowpool_pool *pool);
+void cowpool_pool_put(struct cowpool_pool *pool);
+int cowpool_pool_destroy(struct cowpool_pool *pool);
+int cowpool_pool_seal(struct cowpool_pool *pool);
+bool cowpool_pool_permits(const struct cowpool_pool *pool, umode_t want);
+
+int cowpool_pool_map(struct cowpool_pool *pool);
+void cowpool_pool_unmap(struct cowpool_pool *pool);
+
+struct page *cowpool_pool_page(const struct cowpool_pool *pool,
+			       unsigned long index);
+ssize_t cowpool_pool_write(struct cowpool_pool *pool, loff_t pos,
+			   struct iov_iter *from);
+ssize_t cowpool_pool_read(struct cowpool_pool *pool, loff_t pos,
+			  struct iov_iter *to);
+
+void cowpool_pool_state(struct cowpool_pool *pool,
+			struct cowpool_pool_state *state);
+void cowpool_totals(struct cowpool_totals *totals);
+void cowpool_for_each_pool(cowpool_pool_fn fn, void *arg);
+void cowpool_for_each_view(cowpool_view_fn fn, void *arg);
+
+#endif

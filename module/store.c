@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Page frames behind pools. See store.h.
+ */
+#include <linux/bitmap.h>
+#include <linux/capability.h>
+#include <linux/cred.h>
+#include <linux/highmem.h>
+#include <linux/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+
+#include "limits.h"
+#include "store.h"
+
+/* Larger folios need multi-index entries, which come with huge pages. */
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+#define STORE_MAX_ORDER	HPAGE_PMD_ORDER
+#else
+#define STORE_MAX_ORDER	0
+#endif
+
+struct page *cow_zero_page;
+static atomic_long_t nr_frames;
+static atomic_long_t nr_filled;
+
+/**
+ * cow_store_setup() - allocate the zero page
+ *
+ * The kernel's own zero page cannot stand in: its frames are not counted when
+ * they are unmapped, but a driver's mapping counts them in.
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int cow_store_setup(void)
+{
+	cow_zero_page = alloc_page(GFP_KERNEL | __GFP_ZERO);
+	return cow_zero_page ? 0 : -ENOMEM;
+}
+
+/**
+ * cow_store_teardown() - undo cow_store_setup(), when every store is gone
+ */
+void cow_store_teardown(void)
+{
+	put_page(cow_zero_page);
+}
+
+/**
+ * cow_store_frames() - page frames in all stores now
+ */
+unsigned long cow_store_frames(void)
+{
+	return atomic_long_read(&nr_frames);
+}
+
+/**
+ * cow_store_filled() - pages that hold data in all stores now
+ */
+unsigned long cow_store_filled(void)
+{
+	return atomic_long_read(&nr_filled);
+}
+
+/**
+ * cow_store_create() - make an empty store
+ * @nr_pages: its size
+ *
+ * Return: the store, with one reference that is the caller's, or NULL if
+ * there is no memory.
+ */
+struct cow_store *cow_store_create(unsigned long nr_pages)
+{
+	struct cow_store *store = kzalloc(sizeof(*store), GFP_KERNEL_ACCOUNT);
+
+	if (!store)
+		return NULL;
+	kref_init(&store->refs);
+	store->nr_pages = nr_pages;
+	xa_init_flags(&store->folios, XA_FLAGS_ACCOUNT);
+	store->user = get_uid(current_user());
+	return store;
+}
+
+/**
+ * cow_store_get() - take a reference
+ * @store: the store
+ *
+ * Return: @store.
+ */
+struct cow_store *cow_store_get(struct cow_store *store)
+{
+	kref_get(&store->refs);
+	return store;
+}
+
+/* Takes @nr frames of @store into account, if the limits allow. */
+static int store_charge(struct cow_store *store, unsigned long nr)
+{
+	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
+
+	if (!cowpool_frames_charge(nr))
+		return -EDQUOT;
+	if (atomic_long_add_return(nr, &store->user->locked_vm) > limit &&
+	    !capable(CAP_IPC_LOCK)) {
+		atomic_long_sub(nr, &store->user->locked_vm);
+		cowpool_frames_uncharge(nr);
+		return -ENOMEM;
+	}
+	atomic_long_add(nr, &store->nr_frames);
+	atomic_long_add(nr, &nr_frames);
+	return 0;
+}
+
+static void store_uncharge(struct cow_store *store, unsigned long nr)
+{
+	atomic_long_sub(nr, &nr_frames);
+	atomic_long_sub(nr, &store->nr_frames);
+	atomic_long_sub(nr, &store->user->locked_vm);
+	cowpool_frames_uncharge(nr);
+}
+
+/*
+ * Which pages of a folio hold data: a bitmap in folio->private, or, when that
+ * is too small, behind it.
+ */
+static unsigned long *folio_filled(struct folio *folio)
+{
+	if (folio_nr_pages(folio) > BITS_PER_LONG)
+		return folio->private;
+	return (unsigned long *)&folio->private;
+}
+
+static struct folio *store_folio_alloc(unsigned int order)
+{
+	gfp_t gfp = GFP_HIGHUSER | __GFP_ACCOUNT | __GFP_ZERO;
+	struct folio *folio;
+
+	if (order)
+		gfp |= __GFP_NORETRY | __GFP_NOWARN;
+	folio = folio_alloc(gfp, order);
+	if (!folio)
+		return NULL;
+	folio->private = NULL;
+	if (folio_nr_pages(folio) > BITS_PER_LONG) {
+		folio->private = bitmap_zalloc(folio_nr_pages(folio),
+					       GFP_KERNEL_ACCOUNT);
+		if (!folio->private) {
+			folio_put(folio);
+			return NULL;
+		}
+	}
+	return folio;
+}
+
+static void store_folio_free(struct folio *folio)
+{
+	if (folio_nr_pages(folio) > BITS_PER_LONG)
+		bitmap_free(folio->private);
+	folio->private = NULL;
+	folio_put(folio);
+}
+
+static void store_free(struct kref *refs)
+{
+	struct cow_store *store = container_of(refs, struct cow_store, refs);
+	struct folio *folio;
+	unsigned long index;
+
+	xa_for_each(&store->folios, index, folio) {
+		store_uncharge(store, folio_nr_pages(folio));
+		store_folio_free(folio);
+		cond_resched();
+	}
+	atomic_long_sub(atomic_long_read(&store->nr_filled), &nr_filled);
+	xa_destroy(&store->folios);
+	free_uid(store->user);
+	kfree(store);
+}
+
+/**
+ * cow_store_put() - drop a reference
+ * @store: is freed with the last one
+ */
+void cow_store_put(struct cow_store *store)
+{
+	kref_put(&store->refs, store_free);
+}
+
+static struct folio *store_folio(struct cow_store *store, unsigned long index)
+{
+	return xa_load(&store->folios, index);
+}
+
+/* The position of @index in its folio, which is naturally aligned. */
+static unsigned long folio_offset(struct folio *folio, unsigned long index)
+{
+	return index & (folio_nr_pages(folio) - 1);
+}
+
+/**
+ * cow_store_page() - look a page up
+ * @store: the store; the caller holds a reference
+ * @index: index of the page
+ *
+ * Return: the page frame, or NULL if the page was never written. It stays
+ * valid as long as the store.
+ */
+struct page *cow_store_page(struct cow_store *store, unsigned long index)
+{
+	struct folio *folio = store_folio(store, index);
+
+	return folio ? folio_page(folio, folio_offset(folio, index)) : NULL;
+}
+
+/* Enters @folio at @index, unless another writer has been there meanwhile. */
+static int store_insert(struct cow_store *store, unsigned long index,
+			struct folio *folio)
+{
+	XA_STATE_ORDER(xas, &store->folios, index, folio_order(folio));
+
+	do {
+		xas_lock(&xas);
+		if (xas_find_conflict(&xas))
+			xas_set_err(&xas, -EEXIST);
+		else
+			xas_store(&xas, folio);
+		xas_unlock(&xas);
+	} while (xas_nomem(&xas, GFP_KERNEL_ACCOUNT));
+	return xas_error(&xas);
+}
+
+static int store_add_folio(struct cow_store *store, unsigned long index,
+			   unsigned int order)
+{
+	struct folio *folio;
+	int err;
+
+	err = store_charge(store, 1UL << order);
+	if (err)
+		return err;
+	folio = store_folio_alloc(order);
+	err = folio ? store_insert(store, index, folio) : -ENOMEM;
+	if (err) {
+		if (folio)
+			store_folio_free(folio);
+		store_uncharge(store, 1UL << order);
+	}
+	return err;
+}
+
+/*
+ * The folio to write at @index into. Larger folios are tried first
+ * and given up for any reason: no memory, a limit, or a neighbour that is
+ * there already.
+ */
+static struct folio *store_make_folio(struct cow_store *store,
+				      unsigned long index)
+{
+	struct folio *folio = store_folio(store, index);
+	unsigned int order = STORE_MAX_ORDER;
+	int err;
+
+	while (!folio) {
+		while (order && (!IS_ALIGNED(index, 1UL << order) ||
+				 index + (1UL << order) > store->nr_pages))
+			order--;
+		err = store_add_folio(store, index, order);
+		if (err && err != -EEXIST && !order)
+			return ERR_PTR(err);
+		if (err && order)
+			order--;
+		folio = store_folio(store, index);
+	}
+	return folio;
+}
+
+/**
+ * cow_store_write() - copy data in
+ * @store: the store. Nobody maps it
+ * @pos: offset in bytes
+ * @from: the data
+ *
+ * Context: may sleep, and touches user memory: no locks.
+ *
+ * Return: the number of bytes copied, less than asked for if the store ends,
+ * memory or a limit runs out or the source faults on the way; if there were
+ * none, -ENOSPC, -ENOMEM, -EDQUOT, -EFAULT or -EINTR.
+ */
+ssize_t cow_store_write(struct cow_store *store, loff_t pos,
+			struct iov_iter *from)
+{
+	loff_t size = (loff_t)store->nr_pages << PAGE_SHIFT;
+	ssize_t done = 0;
+	int err = 0;
+
+	while (iov_iter_count(from)) {
+		unsigned long index = pos >> PAGE_SHIFT;
+		size_t offset = offset_in_page(pos);
+		size_t bytes = min(PAGE_SIZE - offset, iov_iter_count(from));
+		struct folio *folio;
+		size_t copied;
+
+		err = -ENOSPC;
+		if (pos >= size)
+			break;
+		err = -EINTR;
+		if (fatal_signal_pending(current))
+			break;
+		folio = store_make_folio(store, index);
+		err = PTR_ERR_OR_ZERO(folio);
+		if (err)
+			break;
+		index = folio_offset(folio, index);
+		copied = copy_page_from_iter(folio_page(folio, index), offset,
+					     bytes, from);
+		if (copied && !test_and_set_bit(index, folio_filled(folio))) {
+			atomic_long_inc(&store->nr_filled);
+			atomic_long_inc(&nr_filled);
+		}
+		pos += copied;
+		done += copied;
+		err = -EFAULT;
+		if (copied < bytes)
+			break;
+		err = 0;
+		cond_resched();
+	}
+	return done ?: err;
+}

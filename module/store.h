@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A store: the page frames behind pools. It is filled through one pool and
+ * shared by that pool, its snapshots and their views.
+ *
+ * Content comes in the largest folios that can be had: a write to a page that
+ * has no frame yet allocates the largest naturally aligned folio that begins
+ * at that page and ends inside the store. So a store that is filled from start
+ * to end consists of PMD-sized folios, and a page written on its own takes one
+ * frame. Pages never written have none and read as one zero page.
+ */
+#ifndef COWPOOL_STORE_H
+#define COWPOOL_STORE_H
+
+#include <linux/kref.h>
+#include <linux/sched/user.h>
+#include <linux/uio.h>
+#include <linux/xarray.h>
+
+/**
+ * struct cow_store - page frames of a pool
+ * @refs: one for each pool over this store
+ * @nr_pages: its size
+ * @folios: the folios by page index. Grows only; looked up without a lock, as
+ *	nothing is removed before the last reference is dropped
+ * @nr_filled: pages that hold data; folio->private tells which
+ * @nr_frames: page frames in @folios
+ * @user: owner, charged for them (RLIMIT_MEMLOCK). Holds a reference
+ */
+struct cow_store {
+	struct kref refs;
+	unsigned long nr_pages;
+	struct xarray folios;
+	atomic_long_t nr_filled;
+	atomic_long_t nr_frames;
+	struct user_struct *user;
+};
+
+int cow_store_setup(void);
+void cow_store_teardown(void);
+unsigned long cow_store_frames(void);
+unsigned long cow_store_filled(void);
+
+struct cow_store *cow_store_create(unsigned long nr_pages);
+struct cow_store *cow_store_get(struct cow_store *store);
+void cow_store_put(struct cow_store *store);
+
+struct page *cow_store_page(struct cow_store *store, unsigned long index);
+ssize_t cow_store_write(struct cow_store *store, loff_t pos,
+			struct iov_iter *from);
+
+/* The page that every page without a frame reads as. */
+extern struct page *cow_zero_page;
+
+#endif

@@ -1,0 +1,565 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The copy-on-write index. See tree.h for what it promises.
+ *
+ * Memory ordering: an owner drops its reference on a node or a page only after
+ * it has finished to read it (the decrement is a release), and whoever then
+ * finds itself the only owner reads the count with acquire semantics before
+ * it writes in place.
+ */
+#include <linux/atomic.h>
+#include <linux/bitops.h>
+#include <linux/kernel.h>
+#include <linux/mm.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+
+#include "tree.h"
+
+static struct kmem_cache *node_cache;
+static atomic_long_t nr_nodes;
+
+/**
+ * cow_tree_setup() - get ready to make nodes
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int cow_tree_setup(void)
+{
+	node_cache = kmem_cache_create("cowpool_node", sizeof(struct cow_node),
+				       0, SLAB_ACCOUNT, NULL);
+	return node_cache ? 0 : -ENOMEM;
+}
+
+/**
+ * cow_tree_teardown() - undo cow_tree_setup(), when every tree is dropped
+ */
+void cow_tree_teardown(void)
+{
+	kmem_cache_destroy(node_cache);
+}
+
+/**
+ * cow_tree_nodes() - number of nodes allocated now, in all trees
+ */
+unsigned long cow_tree_nodes(void)
+{
+	return atomic_long_read(&nr_nodes);
+}
+
+/*
+ * The number of leaf slots that point to a page lives in its ->private, which
+ * belongs to whoever allocated the page.
+ */
+static atomic_long_t *page_slots(struct page *page)
+{
+	BUILD_BUG_ON(sizeof(page->private) != sizeof(atomic_long_t));
+	return (atomic_long_t *)&page->private;
+}
+
+/**
+ * cow_page_init() - prepare a new page for cow_path_set()
+ * @page: an order-0 page that belongs to the caller
+ *
+ * The page counts one slot: the one that it is about to be put into.
+ */
+void cow_page_init(struct page *page)
+{
+	atomic_long_set(page_slots(page), 1);
+}
+
+/**
+ * cow_page_put() - drop one leaf slot's reference on a page
+ * @page: the page
+ *
+ * Calls cow_page_free() when it was the last one. From here on other owners
+ * may write the page in place, so no page table of the caller may map it.
+ */
+void cow_page_put(struct page *page)
+{
+	if (atomic_long_dec_and_test(page_slots(page)))
+		cow_page_free(page);
+}
+
+static bool page_is_sole(struct page *page)
+{
+	return atomic_long_read_acquire(page_slots(page)) == 1;
+}
+
+static bool node_is_sole(struct cow_node *node)
+{
+	if (refcount_read(&node->refs) != 1)
+		return false;
+	/* Pairs with the release in node_put() of the owner before us. */
+	smp_acquire__after_ctrl_dep();
+	return true;
+}
+
+static struct cow_node *node_alloc(gfp_t gfp)
+{
+	struct cow_node *node = kmem_cache_zalloc(node_cache, gfp);
+
+	if (node) {
+		refcount_set(&node->refs, 1);
+		atomic_long_inc(&nr_nodes);
+	}
+	return node;
+}
+
+static void node_put(struct cow_node *node, unsigned int level)
+{
+	unsigned int i;
+
+	if (!refcount_dec_and_test(&node->refs))
+		return;
+	for (i = 0; i < COW_NODE_SLOTS; i++) {
+		if (!node->slot[i])
+			continue;
+		if (level)
+			node_put(node->slot[i], level - 1);
+		else
+			cow_page_put(node->slot[i]);
+	}
+	kmem_cache_free(node_cache, node);
+	atomic_long_dec(&nr_nodes);
+	if (level)
+		cond_resched();
+}
+
+/* A second node with the same children, for one of @node's owners. */
+static struct cow_node *node_dup(const struct cow_node *node,
+				 unsigned int level, gfp_t gfp)
+{
+	struct cow_node *copy = node_alloc(gfp);
+	unsigned int i;
+
+	if (!copy)
+		return NULL;
+	for (i = 0; i < COW_NODE_SLOTS; i++) {
+		void *child = node->slot[i];
+
+		copy->slot[i] = child;
+		if (!child)
+			continue;
+		if (level)
+			refcount_inc(&((struct cow_node *)child)->refs);
+		else
+			atomic_long_inc(page_slots(child));
+	}
+	return copy;
+}
+
+static unsigned int slot_of(unsigned long index, unsigned int level)
+{
+	return (index >> (level * COW_NODE_SHIFT)) & COW_NODE_MASK;
+}
+
+/* Indices below one slot of a node at @level. */
+static unsigned long slot_span(unsigned int level)
+{
+	return 1UL << (level * COW_NODE_SHIFT);
+}
+
+/**
+ * cow_tree_init() - make an empty tree
+ * @tree: to be initialised
+ * @nr_pages: number of indices, at least 1
+ */
+void cow_tree_init(struct cow_tree *tree, unsigned long nr_pages)
+{
+	unsigned int levels = 1;
+
+	while (levels < COW_TREE_LEVELS && nr_pages > slot_span(levels))
+		levels++;
+	tree->root = NULL;
+	tree->levels = levels;
+}
+
+/**
+ * cow_tree_share() - make a second tree with the same content
+ * @to: an empty tree of the same size
+ * @from: the tree to share. Must hold no grant
+ *
+ * Takes constant time and cannot fail.
+ */
+void cow_tree_share(struct cow_tree *to, const struct cow_tree *from)
+{
+	to->root = from->root;
+	if (to->root)
+		refcount_inc(&to->root->refs);
+}
+
+/**
+ * cow_tree_drop() - let go of everything in a tree
+ * @tree: is empty afterwards
+ *
+ * Context: may sleep. No page table may map what the tree held.
+ */
+void cow_tree_drop(struct cow_tree *tree)
+{
+	if (tree->root)
+		node_put(tree->root, tree->levels - 1);
+	tree->root = NULL;
+}
+
+/**
+ * cow_tree_lookup() - find the page at an index
+ * @tree: the tree
+ * @index: the index
+ * @exclusive: NULL, or filled with the path if the page is exclusive to the
+ *	tree; else its leaf, @exclusive->node[0], is NULL
+ *
+ * Return: the page, or NULL where the slot is empty.
+ */
+struct page *cow_tree_lookup(const struct cow_tree *tree, unsigned long index,
+			     struct cow_path *exclusive)
+{
+	unsigned int level = tree->levels;
+	bool sole = exclusive;
+	void *entry = tree->root;
+
+	if (exclusive)
+		exclusive->index = index;
+	while (entry && level--) {
+		struct cow_node *node = entry;
+
+		sole = sole && node_is_sole(node);
+		if (sole)
+			exclusive->node[level] = node;
+		entry = node->slot[slot_of(index, level)];
+	}
+	if (exclusive && !(sole && entry && page_is_sole(entry)))
+		exclusive->node[0] = NULL;
+	return entry;
+}
+
+/* The slots of a node, whose first index is @base, that a range touches. */
+static unsigned int first_slot(unsigned int level, unsigned long base,
+			       unsigned long first)
+{
+	return first > base ? (first - base) / slot_span(level) : 0;
+}
+
+static unsigned int last_slot(unsigned int level, unsigned long base,
+			      unsigned long last)
+{
+	return min((last - base) / slot_span(level), COW_NODE_SLOTS - 1UL);
+}
+
+static bool node_populated(struct cow_node *node, unsigned int level,
+			   unsigned long base, unsigned long first,
+			   unsigned long last)
+{
+	unsigned int i = first_slot(level, base, first);
+
+	for (; i <= last_slot(level, base, last); i++) {
+		if (!node->slot[i])
+			continue;
+		if (!level || node_populated(node->slot[i], level - 1,
+					     base + i * slot_span(level),
+					     first, last))
+			return true;
+	}
+	return false;
+}
+
+/**
+ * cow_tree_populated() - is there any page in a range?
+ * @tree: the tree
+ * @first: first index
+ * @last: last index
+ *
+ * Return: true if any slot from @first to @last holds a page.
+ */
+bool cow_tree_populated(const struct cow_tree *tree, unsigned long first,
+			unsigned long last)
+{
+	return tree->root && node_populated(tree->root, tree->levels - 1, 0,
+					    first, last);
+}
+
+/**
+ * cow_tree_unshare() - make the path to a slot the tree's own
+ * @tree: the tree
+ * @index: the slot's index
+ * @gfp: how to allocate nodes
+ * @path: filled in, for cow_path_set()
+ *
+ * Adds the nodes that are missing and duplicates those that have other owners.
+ *
+ * Return: 0, or -ENOMEM with the content of the tree unchanged.
+ */
+int cow_tree_unshare(struct cow_tree *tree, unsigned long index, gfp_t gfp,
+		     struct cow_path *path)
+{
+	struct cow_node **link = &tree->root;
+	unsigned int level = tree->levels;
+
+	path->index = index;
+	while (level--) {
+		struct cow_node *node = *link;
+
+		if (!node) {
+			node = node_alloc(gfp);
+			if (!node)
+				return -ENOMEM;
+			*link = node;
+		} else if (!node_is_sole(node)) {
+			struct cow_node *copy = node_dup(node, level, gfp);
+
+			if (!copy)
+				return -ENOMEM;
+			*link = copy;
+			node_put(node, level);
+			node = copy;
+		}
+		path->node[level] = node;
+		link = (struct cow_node **)&node->slot[slot_of(index, level)];
+	}
+	return 0;
+}
+
+/**
+ * cow_path_set() - put a page into a slot
+ * @path: from cow_tree_unshare()
+ * @page: a page after cow_page_init(), whose reference passes to the slot; or
+ *	NULL to empty it
+ *
+ * What the slot held before keeps its count: the caller has looked it up and
+ * calls cow_page_put() when it is no longer mapped.
+ */
+void cow_path_set(struct cow_path *path, struct page *page)
+{
+	path->node[0]->slot[slot_of(path->index, 0)] = page;
+}
+
+/**
+ * cow_path_granted() - may the slot's page stand writable in page tables?
+ * @path: an exclusive path
+ */
+bool cow_path_granted(const struct cow_path *path)
+{
+	return path->node[0]->granted & BIT_ULL(slot_of(path->index, 0));
+}
+
+/**
+ * cow_path_grant() - note that the slot's page may stand writable
+ * @tree: the tree
+ * @path: an exclusive path in it
+ */
+void cow_path_grant(struct cow_tree *tree, struct cow_path *path)
+{
+	unsigned int level;
+
+	for (level = 0; level < tree->levels; level++) {
+		u64 bit = BIT_ULL(slot_of(path->index, level));
+
+		/* Whoever set it set all above it too. */
+		if (path->node[level]->granted & bit)
+			break;
+		path->node[level]->granted |= bit;
+	}
+}
+
+/* Joins runs that touch, so that a caller's work per run is done once. */
+struct run {
+	unsigned long first;
+	unsigned long nr;
+	cow_run_fn fn;
+	void *arg;
+};
+
+static int run_flush(struct run *run)
+{
+	unsigned long nr = run->nr;
+
+	run->nr = 0;
+	return nr ? run->fn(run->first, nr, run->arg) : 0;
+}
+
+static int run_add(struct run *run, unsigned long first, unsigned long nr)
+{
+	int err;
+
+	if (run->nr && run->first + run->nr == first) {
+		run->nr += nr;
+		return 0;
+	}
+	err = run_flush(run);
+	run->first = first;
+	run->nr = nr;
+	return err;
+}
+
+static int node_for_each_grant(const struct cow_node *node, unsigned int level,
+			       unsigned long base, struct run *run)
+{
+	u64 granted = node->granted;
+	int err = 0;
+
+	while (granted && !err) {
+		unsigned int i = __ffs64(granted);
+
+		granted &= granted - 1;
+		if (level)
+			err = node_for_each_grant(node->slot[i], level - 1,
+						  base + i * slot_span(level),
+						  run);
+		else
+			err = run_add(run, base + i, 1);
+	}
+	return err;
+}
+
+/**
+ * cow_tree_for_each_grant() - call a function for every run of granted slots
+ * @tree: the tree
+ * @fn: the function. Must not modify the tree
+ * @arg: passed to it
+ *
+ * Return: 0, or what @fn returned to stop.
+ */
+int cow_tree_for_each_grant(const struct cow_tree *tree, cow_run_fn fn,
+			    void *arg)
+{
+	struct run run = { .fn = fn, .arg = arg };
+	int err = 0;
+
+	if (tree->root)
+		err = node_for_each_grant(tree->root, tree->levels - 1, 0,
+					  &run);
+	return err ?: run_flush(&run);
+}
+
+static void node_revoke(struct cow_node *node, unsigned int level)
+{
+	while (level && node->granted) {
+		node_revoke(node->slot[__ffs64(node->granted)], level - 1);
+		node->granted &= node->granted - 1;
+	}
+	node->granted = 0;
+}
+
+/**
+ * cow_tree_revoke() - forget all grants
+ * @tree: the tree
+ *
+ * The caller has taken the pages out of the page tables before.
+ */
+void cow_tree_revoke(struct cow_tree *tree)
+{
+	if (tree->root)
+		node_revoke(tree->root, tree->levels - 1);
+}
+
+static int node_diff(const struct cow_node *a, const struct cow_node *b,
+		     unsigned int level, unsigned long base,
+		     unsigned long first, unsigned long last, struct run *run)
+{
+	unsigned int i = first_slot(level, base, first);
+	int err = 0;
+
+	for (; !err && i <= last_slot(level, base, last); i++) {
+		unsigned long index = base + i * slot_span(level);
+		void *in_a = a ? a->slot[i] : NULL;
+		void *in_b = b ? b->slot[i] : NULL;
+
+		if (in_a == in_b)
+			continue;
+		if (level)
+			err = node_diff(in_a, in_b, level - 1, index, first,
+					last, run);
+		else
+			err = run_add(run, index, 1);
+	}
+	return err;
+}
+
+/**
+ * cow_tree_diff() - call a function for every run in which two trees differ
+ * @a: a tree
+ * @b: a tree of the same size
+ * @first: first index to look at
+ * @last: last index to look at
+ * @fn: the function. Must not modify the trees
+ * @arg: passed to it
+ *
+ * What the trees share is skipped as a whole.
+ *
+ * Return: 0, or what @fn returned to stop.
+ */
+int cow_tree_diff(const struct cow_tree *a, const struct cow_tree *b,
+		  unsigned long first, unsigned long last, cow_run_fn fn,
+		  void *arg)
+{
+	struct run run = { .fn = fn, .arg = arg };
+	int err = 0;
+
+	if (a->root != b->root)
+		err = node_diff(a->root, b->root, a->levels - 1, 0, first,
+				last, &run);
+	return err ?: run_flush(&run);
+}
+
+/* Makes *@link, a node or page at @level (-1: a page), the same as @from. */
+static void entry_restore(void **link, void *from, int level,
+			  unsigned long base, unsigned long first,
+			  unsigned long last)
+{
+	struct cow_node *node = *link;
+	struct cow_node *other = from;
+	unsigned int i;
+
+	if (*link == from)
+		return;
+	if (first <= base && last >= base + slot_span(level + 1) - 1) {
+		if (from && level < 0)
+			atomic_long_inc(page_slots(from));
+		else if (from)
+			refcount_inc(&other->refs);
+		*link = from;
+		if (node && level < 0)
+			cow_page_put((struct page *)node);
+		else if (node)
+			node_put(node, level);
+		return;
+	}
+	for (i = first_slot(level, base, first);
+	     i <= last_slot(level, base, last); i++) {
+		unsigned long index = base + i * slot_span(level);
+
+		entry_restore(&node->slot[i], other ? other->slot[i] : NULL,
+			      level - 1, index, first, last);
+		if (first <= index &&
+		    last >= index + slot_span(level) - 1)
+			node->granted &= ~BIT_ULL(i);
+	}
+}
+
+/**
+ * cow_tree_restore() - make a range the same as in another tree
+ * @tree: the tree
+ * @from: a tree of the same size, which holds no grant
+ * @first: first index
+ * @last: last index
+ * @gfp: how to allocate nodes
+ *
+ * The range loses its grants. No page table may map what it held.
+ *
+ * Return: 0, or -ENOMEM with the content of the tree unchanged.
+ */
+int cow_tree_restore(struct cow_tree *tree, const struct cow_tree *from,
+		     unsigned long first, unsigned long last, gfp_t gfp)
+{
+	struct cow_path path;
+
+	if (tree->root == from->root)
+		return 0;
+	/* Every node that the range cuts is on one of these two paths. */
+	if (cow_tree_unshare(tree, first, gfp, &path) ||
+	    cow_tree_unshare(tree, last, gfp, &path))
+		return -ENOMEM;
+	entry_restore((void **)&tree->root, from->root, tree->levels - 1, 0,
+		      first, last);
+	return 0;
+}

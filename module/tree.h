@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The copy-on-write index: a radix tree of private pages whose nodes are
+ * shared between trees, as the pages are.
+ *
+ * Sharing a whole tree is one reference on its root. Before a slot is
+ * written, every node on the path that has more than one owner is duplicated
+ * (path copying). An empty slot stands for the page of the pool below.
+ *
+ * A page is *exclusive* to a tree when one leaf slot points to it and no node
+ * on the path to that slot is shared: nobody else can reach it, so it may be
+ * written in place.
+ *
+ * A slot is *granted* when its page may stand writable in page tables. Only
+ * exclusive pages are granted, and cow_tree_revoke() must take all grants
+ * back before a tree is shared. Hence a shared node never holds a grant, and
+ * both sharing and revoking cost what was written since the last time, not
+ * what the tree holds.
+ *
+ * Locking: the owner of a struct cow_tree serialises all calls on it. Trees
+ * that share nodes need no common lock: a node with several owners is never
+ * modified, and reference counts are atomic.
+ */
+#ifndef COWPOOL_TREE_H
+#define COWPOOL_TREE_H
+
+#include <linux/mm_types.h>
+#include <linux/refcount.h>
+#include <linux/types.h>
+
+#define COW_NODE_SHIFT	6
+#define COW_NODE_SLOTS	(1U << COW_NODE_SHIFT)
+#define COW_NODE_MASK	(COW_NODE_SLOTS - 1)
+/* Enough for 2^36 pages. */
+#define COW_TREE_LEVELS	6
+
+/**
+ * struct cow_node - a node of the index
+ * @refs: one for each slot of a parent node, and each root, that points here
+ * @granted: bit n set: slot n is granted (in a leaf), or the subtree below
+ *	slot n holds a grant. Nonzero only in nodes with a single owner, and
+ *	guarded by that owner's lock
+ * @slot: in a leaf pages, above child nodes; NULL where there are none.
+ *	Immutable while @refs is above one, else guarded by the owner's lock
+ */
+struct cow_node {
+	refcount_t refs;
+	u64 granted;
+	void *slot[COW_NODE_SLOTS];
+};
+
+/**
+ * struct cow_tree - one owner's view of an index
+ * @root: topmost node, or NULL for an empty tree. Holds a reference
+ * @levels: nodes from the root to a leaf, fixed by the size of the pool
+ */
+struct cow_tree {
+	struct cow_node *root;
+	unsigned int levels;
+};
+
+/**
+ * struct cow_path - the nodes that lead to one slot
+ * @node: the nodes by level, the leaf at 0. Valid until the tree is modified
+ * @index: the slot's index
+ */
+struct cow_path {
+	struct cow_node *node[COW_TREE_LEVELS];
+	unsigned long index;
+};
+
+/**
+ * typedef cow_run_fn - called for a run of indices
+ * @first: first index
+ * @nr: number of indices
+ * @arg: the caller's
+ *
+ * Return: 0 to go on, anything else to stop with that value.
+ */
+typedef int (*cow_run_fn)(unsigned long first, unsigned long nr, void *arg);
+
+int cow_tree_setup(void);
+void cow_tree_teardown(void);
+unsigned long cow_tree_nodes(void);
+
+void cow_tree_init(struct cow_tree *tree, unsigned long nr_pages);
+void cow_tree_share(struct cow_tree *to, const struct cow_tree *from);
+void cow_tree_drop(struct cow_tree *tree);
+
+struct page *cow_tree_lookup(const struct cow_tree *tree, unsigned long index,
+			     struct cow_path *exclusive);
+bool cow_tree_populated(const struct cow_tree *tree, unsigned long first,
+			unsigned long last);
+int cow_tree_unshare(struct cow_tree *tree, unsigned long index, gfp_t gfp,
+		     struct cow_path *path);
+void cow_path_set(struct cow_path *path, struct page *page);
+bool cow_path_granted(const struct cow_path *path);
+void cow_path_grant(struct cow_tree *tree, struct cow_path *path);
+int cow_tree_for_each_grant(const struct cow_tree *tree, cow_run_fn fn,
+			    void *arg);
+void cow_tree_revoke(struct cow_tree *tree);
+int cow_tree_diff(const struct cow_tree *a, const struct cow_tree *b,
+		  unsigned long first, unsigned long last, cow_run_fn fn,
+		  void *arg);
+int cow_tree_restore(struct cow_tree *tree, const struct cow_tree *from,
+		     unsigned long first, unsigned long last, gfp_t gfp);
+
+void cow_page_init(struct page *page);
+void cow_page_put(struct page *page);
+
+/* Provided by the owner of the pages: the last slot let go of @page. */
+void cow_page_free(struct page *page);
+
+#endif

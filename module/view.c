@@ -1,0 +1,573 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Mappings and views: how they come, fork and go. See view.h for what they
+ * are, fault.c for what happens in between.
+ */
+#include <linux/fs.h>
+#include <linux/fs_context.h>
+#include <linux/highmem.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/mount.h>
+#include <linux/pseudo_fs.h>
+#include <linux/slab.h>
+
+#include "compat.h"
+#include "limits.h"
+#include "view.h"
+
+static atomic64_t last_id;
+static atomic_long_t private_frames;
+static struct kmem_cache *view_cache;
+
+/*
+ * The pseudo filesystem that mappings' files live on. Its superblock pins the
+ * module, so it is mounted only while somebody has a descriptor or a mapping.
+ */
+static struct vfsmount *view_mnt;
+static int view_mnt_pins;
+
+/* What /proc/PID/maps shows. */
+static char *view_dname(struct dentry *dentry, char *buffer, int buflen)
+{
+	int len = snprintf(buffer, buflen, "/cowpool:%s", dentry->d_name.name);
+
+	return len < buflen ? buffer : ERR_PTR(-ENAMETOOLONG);
+}
+
+static const struct dentry_operations view_dentry_ops = {
+	.d_dname = view_dname,
+};
+
+static int view_init_fs_context(struct fs_context *fc)
+{
+	struct pseudo_fs_context *ctx = init_pseudo(fc, 0xc0fb001);
+
+	if (!ctx)
+		return -ENOMEM;
+	ctx->dops = &view_dentry_ops;
+	return 0;
+}
+
+static struct file_system_type view_fs = {
+	.name = "cowpool",
+	.owner = THIS_MODULE,
+	.init_fs_context = view_init_fs_context,
+	.kill_sb = kill_anon_super,
+};
+
+/**
+ * cowpool_views_pin() - make sure that files for mappings can be made
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int cowpool_views_pin(void)
+{
+	return simple_pin_fs(&view_fs, &view_mnt, &view_mnt_pins);
+}
+
+/**
+ * cowpool_views_unpin() - undo cowpool_views_pin()
+ */
+void cowpool_views_unpin(void)
+{
+	simple_release_fs(&view_mnt, &view_mnt_pins);
+}
+
+/**
+ * cowpool_views_setup() - get ready to make views
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int cowpool_views_setup(void)
+{
+	view_cache = KMEM_CACHE(cowpool_view, SLAB_ACCOUNT);
+	return view_cache ? 0 : -ENOMEM;
+}
+
+/**
+ * cowpool_views_teardown() - undo cowpool_views_setup(), when no view is left
+ */
+void cowpool_views_teardown(void)
+{
+	kmem_cache_destroy(view_cache);
+}
+
+/**
+ * cowpool_private_frames() - page frames that hold private copies now
+ */
+unsigned long cowpool_private_frames(void)
+{
+	return atomic_long_read(&private_frames);
+}
+
+/* A frame for a private copy, ready for cow_path_set(). */
+static struct page *private_page_alloc(struct vm_area_struct *vma,
+				       unsigned long addr, gfp_t gfp)
+{
+	struct page *page;
+
+	if (!cowpool_frames_charge(1))
+		return ERR_PTR(-EDQUOT);
+	page = vma ? cowpool_vma_alloc_page(gfp, vma, addr) : alloc_page(gfp);
+	if (!page) {
+		cowpool_frames_uncharge(1);
+		return ERR_PTR(-ENOMEM);
+	}
+	cow_page_init(page);
+	atomic_long_inc(&private_frames);
+	return page;
+}
+
+/**
+ * cowpool_private_page_copy() - allocate a frame with a copy of a page
+ * @vma: the VMA that it will be mapped in: its memory policy is obeyed. NULL
+ *	for the policy of the running task
+ * @addr: where in @vma
+ * @from: the page to copy. One that is lost to a memory error must not bring
+ *	the machine down, nor be handed on
+ *
+ * The frame is charged to the memory cgroup of the running task, and ready
+ * for cow_path_set().
+ *
+ * Return: the page, or an ERR_PTR: -ENOMEM, -EDQUOT over the module's limit,
+ * or -EHWPOISON.
+ */
+struct page *cowpool_private_page_copy(struct vm_area_struct *vma,
+				       unsigned long addr, struct page *from)
+{
+	gfp_t gfp = GFP_HIGHUSER | __GFP_ACCOUNT;
+	struct page *copy;
+
+	if (from == cow_zero_page)
+		return private_page_alloc(vma, addr, gfp | __GFP_ZERO);
+	copy = private_page_alloc(vma, addr, gfp);
+	if (IS_ERR(copy))
+		return copy;
+	if (PageHWPoison(from) ||
+	    copy_mc_user_highpage(copy, from, addr, vma)) {
+		cow_page_put(copy);
+		return ERR_PTR(-EHWPOISON);
+	}
+	return copy;
+}
+
+/* The index let go of a private page. Others may still hold references. */
+void cow_page_free(struct page *page)
+{
+	atomic_long_dec(&private_frames);
+	cowpool_frames_uncharge(1);
+	put_page(page);
+}
+
+/**
+ * cowpool_view_zap() - take a range of a view out of all page tables
+ * @view: the view; its relatives by fork lose their entries too, and fault
+ *	them in again
+ * @first: first page
+ * @nr: number of pages
+ */
+void cowpool_view_zap(struct cowpool_view *view, unsigned long first,
+		      unsigned long nr)
+{
+	unmap_mapping_pages(view->mapping->inode->i_mapping, first, nr, false);
+}
+
+/**
+ * cowpool_view_lock_faults() - keep faults out
+ * @view: the view
+ *
+ * There are none half done when this returns, and none begins until the mmap
+ * lock is released. (fork() holds that too, but locks one VMA after the other:
+ * in ->open the others of a view that was split are not locked yet.)
+ *
+ * Context: the mmap lock of the view's process is held for writing.
+ */
+void cowpool_view_lock_faults(struct cowpool_view *view)
+{
+	VMA_ITERATOR(vmi, view->mm, 0);
+	unsigned int left = view->nr_vmas;
+	struct vm_area_struct *vma;
+
+	mmap_assert_write_locked(view->mm);
+	for_each_vma(vmi, vma) {
+		if (cowpool_view_of(vma) != view)
+			continue;
+		vma_start_write(vma);
+		if (!--left)
+			break;
+	}
+}
+
+static struct cowpool_view *view_alloc(struct cowpool_mapping *mapping,
+				       struct mm_struct *mm, gfp_t gfp)
+{
+	struct cowpool_view *view = kmem_cache_zalloc(view_cache, gfp);
+
+	if (!view)
+		return NULL;
+	view->mapping = mapping;
+	view->id = atomic64_inc_return(&last_id);
+	view->mm = mm;
+	view->nr_vmas = 1;
+	mutex_init(&view->lock);
+	cow_tree_init(&view->tree, mapping->pool->nr_pages);
+	return view;
+}
+
+static void view_publish(struct cowpool_view *view)
+{
+	struct cowpool_pool *pool = view->mapping->pool;
+
+	mutex_lock(&pool->lock);
+	list_add_tail(&view->node, &view->mapping->views);
+	pool->nr_views++;
+	mutex_unlock(&pool->lock);
+}
+
+static void view_free(struct cowpool_view *view)
+{
+	struct cowpool_pool *pool = view->mapping->pool;
+
+	mutex_lock(&pool->lock);
+	list_del(&view->node);
+	pool->nr_views--;
+	view->counters.private_pages = 0;
+	cowpool_counters_add(&pool->past, &view->counters);
+	mutex_unlock(&pool->lock);
+
+	cow_tree_drop(&view->tree);
+	mutex_destroy(&view->lock);
+	kmem_cache_free(view_cache, view);
+}
+
+static int zap_run(unsigned long first, unsigned long nr, void *view)
+{
+	cowpool_view_zap(view, first, nr);
+	return 0;
+}
+
+struct share {
+	struct cowpool_view *from;
+	struct cow_tree *to;
+	unsigned long copies;
+};
+
+/*
+ * Somebody outside of the page tables holds on to a page: the kernel reads
+ * into it for O_DIRECT, say, or vmsplice() put it into a pipe. The page was
+ * just zapped, so there is one reference, the index's, if nobody does.
+ */
+static bool page_is_held(struct page *page)
+{
+	return page_count(page) != 1;
+}
+
+/*
+ * Whoever holds on to a page goes on writing to it, for the view that he got
+ * it from. So it stays exclusive there, and @to gets a copy.
+ */
+static int copy_held(unsigned long first, unsigned long nr, void *arg)
+{
+	struct share *share = arg;
+	unsigned long index;
+	struct cow_path path;
+	struct page *page, *copy;
+	int err;
+
+	for (index = first; index < first + nr; index++) {
+		page = cow_tree_lookup(&share->from->tree, index, NULL);
+		if (!page_is_held(page))
+			continue;
+		copy = cowpool_private_page_copy(NULL, 0, page);
+		if (IS_ERR(copy))
+			return PTR_ERR(copy);
+		err = cow_tree_unshare(share->to, index, GFP_KERNEL_ACCOUNT,
+				       &path);
+		if (err) {
+			cow_page_put(copy);
+			return err;
+		}
+		cow_path_set(&path, copy);
+		cow_page_put(page);
+		share->copies++;
+	}
+	return 0;
+}
+
+static int grant_again(unsigned long first, unsigned long nr, void *arg)
+{
+	struct cowpool_view *view = arg;
+	struct cow_path path;
+
+	for (; nr--; first++) {
+		cow_tree_lookup(&view->tree, first, &path);
+		cow_path_grant(&view->tree, &path);
+	}
+	return 0;
+}
+
+/**
+ * cowpool_view_share() - make a copy of a view's content at this instant
+ * @to: an empty tree
+ * @from: the view. Faults in it are locked out
+ *
+ * Takes time for what was written since this was last done.
+ *
+ * Return: 0, or -ENOMEM, -EDQUOT or -EHWPOISON if a page that somebody holds
+ * on to could not be copied: @to is empty then.
+ */
+int cowpool_view_share(struct cow_tree *to, struct cowpool_view *from)
+{
+	struct share share = { .from = from, .to = to };
+	int err;
+
+	mutex_lock(&from->lock);
+	cow_tree_for_each_grant(&from->tree, zap_run, from);
+	cow_tree_share(to, &from->tree);
+	err = cow_tree_for_each_grant(&from->tree, copy_held, &share);
+	if (err) {
+		cow_tree_drop(to);
+	} else {
+		cow_tree_revoke(&from->tree);
+		if (share.copies)
+			cow_tree_diff(&from->tree, to, 0,
+				      from->mapping->pool->nr_pages - 1,
+				      grant_again, from);
+		from->counters.copies_pinned += share.copies;
+	}
+	mutex_unlock(&from->lock);
+	return err;
+}
+
+/* The view that @parent's mapping has in @mm, if it was split before fork. */
+static struct cowpool_view *view_find(struct cowpool_view *parent,
+				      struct mm_struct *mm)
+{
+	struct cowpool_pool *pool = parent->mapping->pool;
+	struct cowpool_view *view, *found = NULL;
+
+	mutex_lock(&pool->lock);
+	list_for_each_entry(view, &parent->mapping->views, node) {
+		if (view->mm == mm) {
+			found = view;
+			break;
+		}
+	}
+	mutex_unlock(&pool->lock);
+	return found;
+}
+
+/* fork() has duplicated a VMA of @parent into @mm. */
+static struct cowpool_view *view_fork(struct cowpool_view *parent,
+				      struct mm_struct *mm)
+{
+	struct cowpool_view *child;
+
+	if (parent->nr_vmas > 1) {
+		child = view_find(parent, mm);
+		if (child) {
+			child->nr_vmas++;
+			return child;
+		}
+	}
+	/* ->open cannot fail, and this is small. */
+	child = view_alloc(parent->mapping, mm, GFP_KERNEL | __GFP_NOFAIL);
+	cowpool_view_lock_faults(parent);
+	child->broken = parent->broken ||
+			cowpool_view_share(&child->tree, parent);
+	child->counters.private_pages = parent->counters.private_pages;
+	parent->counters.forks++;
+	view_publish(child);
+	return child;
+}
+
+/* A VMA was duplicated: by fork(), or within the process by a split. */
+static void view_open(struct vm_area_struct *vma)
+{
+	struct cowpool_view *view = vma->vm_private_data;
+
+	if (vma->vm_mm == view->mm)
+		view->nr_vmas++;
+	else
+		vma->vm_private_data = view_fork(view, vma->vm_mm);
+}
+
+/* A VMA goes. Its entries are out of the page tables already. */
+static void view_close(struct vm_area_struct *vma)
+{
+	struct cowpool_view *view = vma->vm_private_data;
+
+	if (!--view->nr_vmas)
+		view_free(view);
+}
+
+static const struct vm_operations_struct view_vm_ops = {
+	.open = view_open,
+	.close = view_close,
+	.fault = cowpool_view_fault,
+	.page_mkwrite = cowpool_view_mkwrite,
+	.map_pages = cowpool_map_pages,
+};
+
+/* MAP_PRIVATE: the kernel's own copy-on-write over the pool's pages. */
+static const struct vm_operations_struct private_vm_ops = {
+	.fault = cowpool_private_fault,
+	.map_pages = cowpool_map_pages,
+};
+
+/**
+ * cowpool_view_of() - tell whether a VMA shows a view
+ * @vma: any VMA
+ *
+ * Return: the view, or NULL.
+ */
+struct cowpool_view *cowpool_view_of(const struct vm_area_struct *vma)
+{
+	return vma->vm_ops == &view_vm_ops ? vma->vm_private_data : NULL;
+}
+
+/* The last VMA of the mapping is gone, in all processes. */
+static int mapping_release(struct inode *inode, struct file *file)
+{
+	struct cowpool_mapping *mapping = file->private_data;
+	struct cowpool_pool *pool = mapping->pool;
+
+	mutex_lock(&pool->lock);
+	list_del(&mapping->node);
+	mutex_unlock(&pool->lock);
+	cowpool_pool_unmap(pool);
+	cowpool_pool_put(pool);
+	kfree(mapping);
+	cowpool_views_unpin();
+	return 0;
+}
+
+/* No ->mmap: nothing but mmap() on a pool's descriptor makes a mapping. */
+static const struct file_operations mapping_fops = {
+	.owner = THIS_MODULE,
+	.release = mapping_release,
+};
+
+static struct file *mapping_file(struct cowpool_mapping *mapping)
+{
+	struct cowpool_pool_state state;
+	struct inode *inode;
+	struct file *file;
+	char name[COWPOOL_NAME_SIZE];
+
+	cowpool_pool_state(mapping->pool, &state);
+	if (state.name[0])
+		strscpy(name, state.name, sizeof(name));
+	else
+		snprintf(name, sizeof(name), "[%llu]", mapping->pool->id);
+	inode = alloc_anon_inode(view_mnt->mnt_sb);
+	if (IS_ERR(inode))
+		return ERR_CAST(inode);
+	/* The size lets the kernel map huge pages. */
+	i_size_write(inode, (loff_t)mapping->pool->nr_pages << PAGE_SHIFT);
+	mapping->inode = inode;
+
+	/* The last fput() drops a reference that nobody takes for us. */
+	__module_get(THIS_MODULE);
+	file = alloc_file_pseudo(inode, view_mnt, name, O_RDWR, &mapping_fops);
+	if (IS_ERR(file)) {
+		module_put(THIS_MODULE);
+		iput(inode);
+		return file;
+	}
+	file->private_data = mapping;
+	return file;
+}
+
+/*
+ * Makes a mapping. Its file is the only reference on it; dropping the file
+ * undoes everything.
+ */
+static struct file *mapping_create(struct cowpool_pool *pool)
+{
+	struct cowpool_mapping *mapping;
+	struct file *file;
+	int err;
+
+	err = cowpool_pool_map(pool);
+	if (err)
+		return ERR_PTR(err);
+	err = cowpool_views_pin();
+	if (err)
+		goto err_unmap;
+	err = -ENOMEM;
+	mapping = kzalloc(sizeof(*mapping), GFP_KERNEL_ACCOUNT);
+	if (!mapping)
+		goto err_unpin;
+	mapping->pool = pool;
+	INIT_LIST_HEAD(&mapping->views);
+	file = mapping_file(mapping);
+	if (IS_ERR(file)) {
+		err = PTR_ERR(file);
+		goto err_free;
+	}
+	cowpool_pool_get(pool);
+	mutex_lock(&pool->lock);
+	list_add_tail(&mapping->node, &pool->mappings);
+	mutex_unlock(&pool->lock);
+	return file;
+
+err_free:
+	kfree(mapping);
+err_unpin:
+	cowpool_views_unpin();
+err_unmap:
+	cowpool_pool_unmap(pool);
+	return ERR_PTR(err);
+}
+
+/**
+ * cowpool_view_mmap() - the pool's part of mmap()
+ * @pool: the pool
+ * @vma: the VMA, not yet known to anybody
+ *
+ * A MAP_SHARED mapping becomes a view. The flag reads the wrong way round, but
+ * the kernel asks ->page_mkwrite for shared mappings only: a driver that wants
+ * to copy on write itself has to ask for one.
+ *
+ * Context: the mmap lock is held for writing.
+ *
+ * Return: 0, -EINVAL if the VMA reaches beyond the pool, -EPERM if it asks for
+ * execution, -ETXTBSY if the pool is being written, -ENOMEM.
+ */
+int cowpool_view_mmap(struct cowpool_pool *pool, struct vm_area_struct *vma)
+{
+	struct cowpool_view *view;
+	struct file *file;
+
+	if (vma->vm_pgoff > pool->nr_pages ||
+	    vma_pages(vma) > pool->nr_pages - vma->vm_pgoff)
+		return -EINVAL;
+	if (vma->vm_flags & VM_EXEC)
+		return -EPERM;
+
+	file = mapping_create(pool);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	if (vma->vm_flags & VM_MAYSHARE) {
+		view = view_alloc(file->private_data, vma->vm_mm, GFP_KERNEL);
+		if (!view) {
+			fput(file);
+			return -ENOMEM;
+		}
+		cow_tree_share(&view->tree, &pool->tree);
+		view_publish(view);
+		vma->vm_private_data = view;
+		vma->vm_ops = &view_vm_ops;
+	} else {
+		vma->vm_private_data = pool;
+		vma->vm_ops = &private_vm_ops;
+	}
+	vma_set_file(vma, file);
+	fput(file);
+	vm_flags_clear(vma, VM_MAYEXEC);
+	/* Also keeps mremap() from showing one page at two addresses. */
+	vm_flags_set(vma, VM_DONTEXPAND);
+	return 0;
+}
