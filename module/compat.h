@@ -11,7 +11,10 @@
 #include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/mm.h>
+#include <linux/pagemap.h>
 #include <linux/version.h>
+
+#include "tree.h"
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
 #error "cowpool needs Linux 6.1 or later"
@@ -60,5 +63,93 @@ static inline struct page *cowpool_vma_alloc_page(gfp_t gfp,
 #endif
 	return folio ? &folio->page : NULL;
 }
+
+/*
+ * Putting pages into page tables.
+ *
+ * From 6.15 on the module does it itself, while it holds view->lock. Before,
+ * only the kernel can, after the fault handler has returned the page with that
+ * lock dropped. Meanwhile another thread may replace the page in the index,
+ * and even have the new entry zapped again. So the page is returned with its
+ * folio locked (the kernel unlocks it when the entry stands), and who replaces
+ * a page waits for that lock before it zaps.
+ *
+ * The kernel also maps all of a PMD-sized folio at once, whatever the index
+ * holds for the other pages, unless there is a page table.
+ */
+
+/* Has the kernel map @page, or copy from it. */
+static inline vm_fault_t cowpool_return_page(struct vm_fault *vmf,
+					     struct page *page)
+{
+	get_page(page);
+	lock_page(page);
+	vmf->page = page;
+	return VM_FAULT_LOCKED;
+}
+
+#ifdef HAVE_INSERT_PAGE_MKWRITE
+
+static inline vm_fault_t cowpool_insert_page(struct vm_fault *vmf,
+					     struct page *page, bool alone)
+{
+	/* The kernel could not take it for anything but an empty PMD. */
+	if (pmd_trans_huge(*vmf->pmd))
+		return VM_FAULT_NOPAGE;
+	return vmf_insert_page_mkwrite(vmf, page, false);
+}
+
+/* Replaces an entry that was just zapped, and is writable at once. */
+static inline vm_fault_t cowpool_insert_writable(struct vm_fault *vmf,
+						 struct page *page)
+{
+	return vmf_insert_page_mkwrite(vmf, page, true);
+}
+
+static inline void cowpool_wait_inserted(struct page *page)
+{
+}
+
+#else
+
+static inline int cowpool_page_table_made(pte_t *pte, unsigned long addr,
+					  void *arg)
+{
+	return 0;
+}
+
+/*
+ * @alone: the rest of the page's folio must not be mapped with it. The folio
+ * is locked, so that no other fault maps it as a whole meanwhile.
+ */
+static inline vm_fault_t cowpool_insert_page(struct vm_fault *vmf,
+					     struct page *page, bool alone)
+{
+	vm_fault_t ret = cowpool_return_page(vmf, page);
+
+	if (alone && pmd_none(READ_ONCE(*vmf->pmd)) &&
+	    apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK,
+				PAGE_SIZE, cowpool_page_table_made, NULL)) {
+		unlock_page(page);
+		put_page(page);
+		vmf->page = NULL;
+		return VM_FAULT_OOM;
+	}
+	return ret;
+}
+
+/* Not possible: the access faults again. */
+static inline vm_fault_t cowpool_insert_writable(struct vm_fault *vmf,
+						 struct page *page)
+{
+	return VM_FAULT_NOPAGE;
+}
+
+static inline void cowpool_wait_inserted(struct page *page)
+{
+	folio_wait_locked(page_folio(page));
+}
+
+#endif
 
 #endif

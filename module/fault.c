@@ -8,15 +8,11 @@
  *
  * Two rules keep an entry from showing anything but what the index holds:
  *
- * - Looking a page up and mapping it are one step. The kernel installs the
- *   page that we return after view->lock is dropped. Meanwhile another thread
- *   may replace the page in the index, and even have the new entry zapped
- *   again. So a page is returned with its folio locked (the kernel unlocks it
- *   when the entry stands), and who replaces a page waits for that lock, then
- *   zaps, before its own fault ends and before others may write the old page
- *   in place.
+ * - Looking a page up and mapping it are one step, under view->lock or made as
+ *   good as one (compat.h). Whoever replaces a page has it out of the page
+ *   table before other owners may write it in place.
  *
- * - A PMD entry covers no private page. See need_page_table().
+ * - No PMD entry covers a page that the view does not share with the store.
  */
 #include <linux/highmem.h>
 #include <linux/mm.h>
@@ -44,60 +40,60 @@ static bool faulting_alone(const struct vm_area_struct *vma)
 	       atomic_read(&vma->vm_mm->mm_users) == 1;
 }
 
-static int page_table_made(pte_t *pte, unsigned long addr, void *arg)
+/*
+ * The page indices that a PMD entry at the faulting address would cover.
+ *
+ * Return: false if the VMA does not reach that far.
+ */
+static bool pmd_range(const struct vm_fault *vmf, unsigned long *first,
+		      unsigned long *last)
 {
+	unsigned long haddr = vmf->address & PMD_MASK;
+
+	if (haddr < vmf->vma->vm_start || haddr + PMD_SIZE > vmf->vma->vm_end)
+		return false;
+	*first = vmf->pgoff - ((vmf->address - haddr) >> PAGE_SHIFT);
+	*last = *first + PTRS_PER_PMD - 1;
+	return true;
+}
+
+/* Whether a PMD entry could stand here, as far as @tree goes. */
+static bool pmd_possible(const struct vm_fault *vmf,
+			 const struct cow_tree *tree)
+{
+	unsigned long first, last;
+
+	return pmd_range(vmf, &first, &last) &&
+	       !cow_tree_populated(tree, first, last);
+}
+
+/* Why @page cannot be mapped, or 0. */
+static vm_fault_t page_trouble(struct page *page)
+{
+	if (unlikely(PageHWPoison(page)))
+		return VM_FAULT_HWPOISON;
+	/* The zero page of a sparse pool could be mapped once too often. */
+	if (unlikely(page_ref_count(compound_head(page)) > INT_MAX / 2))
+		return VM_FAULT_OOM;
 	return 0;
 }
 
 /*
- * If we return a page of a PMD-sized folio where no page table is, the kernel
- * maps the whole folio, whatever the index holds for the other pages. Where
- * it holds anything, make a page table first.
+ * Maps @page for reading.
  *
- * The folio is locked, so that no other fault maps it as a whole meanwhile.
+ * Return: VM_FAULT_NOPAGE if that is done, VM_FAULT_LOCKED if the kernel is to
+ * do it, VM_FAULT_HWPOISON or VM_FAULT_OOM.
  */
-static int need_page_table(struct vm_fault *vmf, struct folio *folio,
+static vm_fault_t map_page(struct vm_fault *vmf, struct page *page,
 			   const struct cow_tree *tree)
 {
-	unsigned long haddr = vmf->address & PMD_MASK;
-	unsigned long first;
+	vm_fault_t trouble = page_trouble(page);
 
-	if (!folio_test_large(folio) || !pmd_none(READ_ONCE(*vmf->pmd)))
-		return 0;
-	if (haddr < vmf->vma->vm_start ||
-	    haddr + PMD_SIZE > vmf->vma->vm_end)
-		return 0;
-	first = vmf->pgoff - ((vmf->address - haddr) >> PAGE_SHIFT);
-	if (!cow_tree_populated(tree, first, first + PTRS_PER_PMD - 1))
-		return 0;
-	return apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK,
-				   PAGE_SIZE, page_table_made, NULL);
-}
-
-/*
- * Gives @page to the kernel, to be mapped for reading.
- *
- * Return: VM_FAULT_LOCKED, VM_FAULT_HWPOISON or VM_FAULT_OOM.
- */
-static vm_fault_t return_page(struct vm_fault *vmf, struct page *page,
-			      const struct cow_tree *tree)
-{
-	struct folio *folio = page_folio(page);
-
-	if (unlikely(PageHWPoison(page)))
-		return VM_FAULT_HWPOISON;
-	/* The zero page of a sparse pool could be mapped once too often. */
-	if (unlikely(folio_ref_count(folio) > INT_MAX / 2))
-		return VM_FAULT_OOM;
-	folio_get(folio);
-	folio_lock(folio);
-	if (need_page_table(vmf, folio, tree)) {
-		folio_unlock(folio);
-		folio_put(folio);
-		return VM_FAULT_OOM;
-	}
-	vmf->page = page;
-	return VM_FAULT_LOCKED;
+	if (trouble)
+		return trouble;
+	return cowpool_insert_page(vmf, page, PageCompound(page) &&
+					      pmd_none(READ_ONCE(*vmf->pmd)) &&
+					      !pmd_possible(vmf, tree));
 }
 
 static vm_fault_t fault_of_error(int err)
@@ -245,7 +241,7 @@ static void forget_replaced(struct cowpool_view *view, struct vm_fault *vmf,
 	bool alone = faulting_alone(vmf->vma);
 
 	if (!alone)
-		folio_wait_locked(page_folio(got->old));
+		cowpool_wait_inserted(got->old);
 	/*
 	 * A page of the pool never changes: an entry that came late stands
 	 * in the way of ours and will be removed by the fault that follows.
@@ -265,7 +261,7 @@ static vm_fault_t view_read_fault(struct cowpool_view *view,
 
 	mutex_lock(&view->lock);
 	view->counters.read_faults++;
-	ret = return_page(vmf, view_page(view, vmf->pgoff, NULL), &view->tree);
+	ret = map_page(vmf, view_page(view, vmf->pgoff, NULL), &view->tree);
 	mutex_unlock(&view->lock);
 	return ret;
 }
@@ -296,6 +292,7 @@ static vm_fault_t view_write_fault(struct cowpool_view *view,
  * @vmf: the fault
  *
  * Return:
+ * * VM_FAULT_NOPAGE - the page is mapped for reading
  * * VM_FAULT_LOCKED - vmf->page is to be mapped for reading
  * * 0 - vmf->page is exclusive and to be mapped for writing; the kernel calls
  *   cowpool_view_mkwrite() before it does
@@ -323,8 +320,8 @@ vm_fault_t cowpool_view_fault(struct vm_fault *vmf)
  *
  * Return:
  * * VM_FAULT_LOCKED - vmf->page is exclusive; write in place
- * * VM_FAULT_NOPAGE - the entry was removed, since the page was copied: access
- *   again, which maps the copy
+ * * VM_FAULT_NOPAGE - the page was copied: access again, which may take one
+ *   more fault to map the copy
  * * errors as cowpool_view_fault()
  */
 vm_fault_t cowpool_view_mkwrite(struct vm_fault *vmf)
@@ -344,7 +341,7 @@ vm_fault_t cowpool_view_mkwrite(struct vm_fault *vmf)
 		return fault_of_error(err);
 	if (got.grant == GRANT_COPIED) {
 		forget_replaced(view, vmf, &got, true);
-		return VM_FAULT_NOPAGE;
+		return cowpool_insert_writable(vmf, got.page);
 	}
 	if (got.page != vmf->page) {
 		/* Another thread has copied it, and did not see this entry. */
@@ -361,17 +358,62 @@ vm_fault_t cowpool_view_mkwrite(struct vm_fault *vmf)
  *
  * The kernel copies; we only say what from.
  *
- * Return: as cowpool_view_fault() for reading.
+ * Return: as cowpool_view_fault().
  */
 vm_fault_t cowpool_private_fault(struct vm_fault *vmf)
 {
 	struct cowpool_pool *pool = vmf->vma->vm_private_data;
+	struct page *page;
 
 	if (unlikely(vmf->pgoff >= pool->nr_pages))
 		return VM_FAULT_SIGBUS;
-	return return_page(vmf, cowpool_pool_page(pool, vmf->pgoff),
-			   &pool->tree);
+	page = cowpool_pool_page(pool, vmf->pgoff);
+	/* Nothing here is ever replaced, but a snapshot has private pages. */
+	if (vmf->flags & FAULT_FLAG_WRITE || pmd_possible(vmf, &pool->tree))
+		return page_trouble(page) ?: cowpool_return_page(vmf, page);
+	return map_page(vmf, page, &pool->tree);
 }
+
+#ifdef HAVE_INSERT_FOLIO_PMD
+/**
+ * cowpool_view_huge_fault() - ->huge_fault of a view: no page table is there
+ * @vmf: the fault
+ * @order: size of the entry
+ *
+ * Maps a whole folio of the store, where the view has nothing of its own.
+ *
+ * Return: VM_FAULT_NOPAGE if that is done, VM_FAULT_FALLBACK if a page is to
+ * be mapped alone, or VM_FAULT_OOM.
+ */
+vm_fault_t cowpool_view_huge_fault(struct vm_fault *vmf, unsigned int order)
+{
+	struct cowpool_view *view = cowpool_view_of(vmf->vma);
+	vm_fault_t ret = VM_FAULT_FALLBACK;
+	unsigned long first, last;
+	struct folio *folio;
+	struct page *page;
+
+	if (order != PMD_ORDER || vmf->flags & FAULT_FLAG_WRITE ||
+	    view->broken || !pmd_range(vmf, &first, &last))
+		return VM_FAULT_FALLBACK;
+	mutex_lock(&view->lock);
+	if (cow_tree_populated(&view->tree, first, last))
+		goto out;
+	page = cow_store_page(view->mapping->pool->store, first);
+	if (!page)
+		goto out;
+	folio = page_folio(page);
+	if (folio_order(folio) != PMD_ORDER || page != &folio->page ||
+	    folio_test_has_hwpoisoned(folio))
+		goto out;
+	ret = vmf_insert_folio_pmd(vmf, folio, false);
+	if (ret == VM_FAULT_NOPAGE)
+		view->counters.read_faults++;
+out:
+	mutex_unlock(&view->lock);
+	return ret;
+}
+#endif
 
 /**
  * cowpool_map_pages() - ->map_pages: maps nothing

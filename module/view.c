@@ -408,6 +408,9 @@ static const struct vm_operations_struct view_vm_ops = {
 	.fault = cowpool_view_fault,
 	.page_mkwrite = cowpool_view_mkwrite,
 	.map_pages = cowpool_map_pages,
+#ifdef HAVE_INSERT_FOLIO_PMD
+	.huge_fault = cowpool_view_huge_fault,
+#endif
 };
 
 /* MAP_PRIVATE: the kernel's own copy-on-write over the pool's pages. */

@@ -85,6 +85,6 @@ vm_fault_t cowpool_view_mkwrite(struct vm_fault *vmf);
 vm_fault_t cowpool_private_fault(struct vm_fault *vmf);
 vm_fault_t cowpool_map_pages(struct vm_fault *vmf, pgoff_t first,
 			     pgoff_t last);
-vm_fault_t cowpool_huge_fault(struct vm_fault *vmf, unsigned int order);
+vm_fault_t cowpool_view_huge_fault(struct vm_fault *vmf, unsigned int order);
 
 #endif
