@@ -116,7 +116,8 @@ static void show_view(struct cowpool_view *view, void *m)
 	seq_printf(m, "%llu %llu %d %lu", view->id, view->mapping->pool->id,
 		   owner.pid, view->mapping->pool->nr_pages);
 	show_counters(m, &counters);
-	seq_printf(m, " %s\n", owner.comm);
+	/* A process can give itself any name, a line break included. */
+	seq_printf(m, " %*pE\n", (int)strlen(owner.comm), owner.comm);
 }
 
 static int views_show(struct seq_file *m, void *unused)

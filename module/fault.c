@@ -174,9 +174,15 @@ static int make_exclusive(struct cowpool_view *view, struct vm_fault *vmf,
 	for (;;) {
 		mutex_lock(&view->lock);
 		page = view_page(view, index, &path);
-		if (path.node[0]) {
-			got->grant = cow_path_granted(&path) ? GRANT_HELD :
-							       GRANT_REUSED;
+		if (path.node[0] && cow_path_granted(&path)) {
+			got->grant = GRANT_HELD;
+			break;
+		}
+		/* A former owner may have put it into a pipe, say. */
+		if (path.node[0] &&
+		    !cowpool_page_is_held(page, (page == vmf->page) +
+						(page == from))) {
+			got->grant = GRANT_REUSED;
 			break;
 		}
 		if (copy && page == from) {

@@ -10,6 +10,7 @@
 #include <linux/slab.h>
 #include <linux/stat.h>
 #include <linux/uio.h>
+#include <linux/wait_bit.h>
 
 #include "limits.h"
 #include "pool.h"
@@ -279,17 +280,17 @@ void cowpool_pool_unmap(struct cowpool_pool *pool)
  * cowpool_pool_seal() - refuse all writes from now on
  * @pool: the pool
  *
- * Return: 0, or -ETXTBSY while a write is under way.
+ * Return: 0 when all writes have ended, or -EINTR if the task was killed while
+ * it waited for that.
  */
 int cowpool_pool_seal(struct cowpool_pool *pool)
 {
-	int err = cowpool_pool_map(pool);
-
-	if (err)
-		return err;
 	WRITE_ONCE(pool->sealed, true);
-	cowpool_pool_unmap(pool);
-	return 0;
+	/* Pairs with the barrier in cowpool_pool_write(). */
+	smp_mb();
+	return wait_var_event_killable(&pool->users,
+				       atomic_read(&pool->users) >= 0) ?
+	       -EINTR : 0;
 }
 
 /**
@@ -327,14 +328,15 @@ ssize_t cowpool_pool_write(struct cowpool_pool *pool, loff_t pos,
 
 	if (READ_ONCE(pool->sealed))
 		return -EPERM;
+	/* A full barrier: SEAL sees us, or we see that it came in between. */
 	if (!atomic_dec_unless_positive(&pool->users))
-		return READ_ONCE(pool->sealed) ? -EPERM : -ETXTBSY;
-	/* SEAL may have come in between, but cannot from now on. */
+		return -ETXTBSY;
 	if (READ_ONCE(pool->sealed))
 		ret = -EPERM;
 	else
 		ret = cow_store_write(pool->store, pos, from);
-	atomic_inc(&pool->users);
+	if (atomic_inc_return(&pool->users) == 0)
+		wake_up_var(&pool->users);
 	return ret;
 }
 

@@ -44,7 +44,7 @@ struct cowpool_view;
  * @uid: owner
  * @gid: group
  * @mode: permission bits
- * @sealed: never written again. Set once, while nobody writes
+ * @sealed: never written again. Set once
  * @users: number of mappings (above 0), or of write() calls under way (below
  *	0): the pool is either written or mapped
  * @store: the page frames. Holds a reference

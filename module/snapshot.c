@@ -23,23 +23,30 @@
 /*
  * The view at @addr in the running process, whose mmap lock is held.
  *
- * Return: the view, or NULL.
+ * Return: the view, or an ERR_PTR: -ENOENT if there is none, -EIO if fork()
+ * could not give it its content.
  */
 static struct cowpool_view *view_at(unsigned long addr,
 				    struct vm_area_struct **vma)
 {
+	struct cowpool_view *view;
+
 	*vma = vma_lookup(current->mm, addr);
-	return *vma ? cowpool_view_of(*vma) : NULL;
+	view = *vma ? cowpool_view_of(*vma) : NULL;
+	if (!view)
+		return ERR_PTR(-ENOENT);
+	return view->broken ? ERR_PTR(-EIO) : view;
 }
 
 /*
  * The view that shows all of a range of addresses without a gap.
  *
- * Return: the view with @first, the range's first index, or an ERR_PTR:
- * -EINVAL for a range that is none, -ENOENT.
+ * Return: the view with @first, the range's first index, and @first_vma, or an
+ * ERR_PTR: -EINVAL for a range that is none, -ENOENT, -EIO as view_at().
  */
 static struct cowpool_view *view_at_range(unsigned long addr,
 					  unsigned long len,
+					  struct vm_area_struct **first_vma,
 					  unsigned long *first)
 {
 	struct vm_area_struct *vma;
@@ -50,8 +57,9 @@ static struct cowpool_view *view_at_range(unsigned long addr,
 	if (!len || offset_in_page(addr | len) || end < addr)
 		return ERR_PTR(-EINVAL);
 	view = view_at(addr, &vma);
-	if (!view)
-		return ERR_PTR(-ENOENT);
+	if (IS_ERR(view))
+		return view;
+	*first_vma = vma;
 	*first = vma->vm_pgoff + ((addr - vma->vm_start) >> PAGE_SHIFT);
 	delta = (addr >> PAGE_SHIFT) - *first;
 	while (vma->vm_end < end) {
@@ -68,7 +76,8 @@ static struct cowpool_view *view_at_range(unsigned long addr,
  * @addr: an address inside a view of the running process
  *
  * Return: a sealed anonymous pool with a reference for the caller, or an
- * ERR_PTR: -ENOENT if there is no view, -EINTR, or as cowpool_view_share().
+ * ERR_PTR: -ENOENT if there is no view, -EIO if fork() could not give it its
+ * content, -EINTR, or as cowpool_view_share().
  */
 struct cowpool_pool *cowpool_snapshot(unsigned long addr)
 {
@@ -81,14 +90,14 @@ struct cowpool_pool *cowpool_snapshot(unsigned long addr)
 	if (mmap_write_lock_killable(mm))
 		return ERR_PTR(-EINTR);
 	view = view_at(addr, &vma);
-	if (!view || view->broken) {
-		pool = ERR_PTR(view ? -EIO : -ENOENT);
+	if (IS_ERR(view)) {
+		pool = ERR_CAST(view);
 		goto out;
 	}
 	pool = cowpool_pool_create_snapshot(view->mapping->pool);
 	if (IS_ERR(pool))
 		goto out;
-	cowpool_view_lock_faults(view);
+	cowpool_view_lock_faults(view, vma);
 	err = cowpool_view_share(&pool->tree, view);
 	if (err) {
 		cowpool_pool_put(pool);
@@ -124,7 +133,7 @@ static int reset_zap(unsigned long first, unsigned long nr, void *arg)
 
 /*
  * Copies the pool's content back into pages that only the view holds. Stops
- * with 1 at one that others hold too.
+ * with 1 at one that others hold too, or may have got hold of when they did.
  */
 static int reset_in_place(unsigned long first, unsigned long nr, void *arg)
 {
@@ -135,7 +144,8 @@ static int reset_in_place(unsigned long first, unsigned long nr, void *arg)
 
 	for (; nr--; first++) {
 		page = cow_tree_lookup(&view->tree, first, &path);
-		if (!path.node[0]) {
+		if (!path.node[0] || (!cow_path_granted(&path) &&
+				      cowpool_page_is_held(page, 0))) {
 			reset->shared = first;
 			return 1;
 		}
@@ -198,7 +208,7 @@ static int reset_keep(struct reset *reset, unsigned long first,
  * @keep: keep the private pages, copy the content back
  *
  * Return: the number of pages that differed, or -EINVAL for a bad range,
- * -ENOENT if there is no view in all of it, -EINTR; -ENOMEM if nodes ran out,
+ * -ENOENT if there is no view in all of it, -EIO, -EINTR; -ENOMEM if nodes ran out,
  * -EHWPOISON if content of the pool is lost (pages that were not reset are as
  * they were).
  */
@@ -206,17 +216,18 @@ long cowpool_reset(unsigned long addr, unsigned long len, bool keep)
 {
 	struct mm_struct *mm = current->mm;
 	struct reset reset = { };
+	struct vm_area_struct *vma;
 	unsigned long first, last;
 	long ret;
 
 	if (mmap_write_lock_killable(mm))
 		return -EINTR;
-	reset.view = view_at_range(addr, len, &first);
+	reset.view = view_at_range(addr, len, &vma, &first);
 	ret = PTR_ERR_OR_ZERO(reset.view);
 	if (ret)
 		goto out;
 	last = first + (len >> PAGE_SHIFT) - 1;
-	cowpool_view_lock_faults(reset.view);
+	cowpool_view_lock_faults(reset.view, vma);
 	mutex_lock(&reset.view->lock);
 	if (keep)
 		ret = reset_keep(&reset, first, last);
@@ -312,12 +323,13 @@ static int dirty_part(struct dirty *dirty, unsigned long addr,
 		      unsigned long len, unsigned long *first)
 {
 	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
 	struct cowpool_view *view;
 	int ret;
 
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
-	view = view_at_range(addr, len, first);
+	view = view_at_range(addr, len, &vma, first);
 	ret = PTR_ERR_OR_ZERO(view);
 	if (!ret) {
 		dirty->view = view;
@@ -341,8 +353,8 @@ static int dirty_part(struct dirty *dirty, unsigned long addr,
  *
  * Context: touches user memory.
  *
- * Return: the number of ranges stored, or -EINVAL, -ENOENT, -EFAULT, -EINTR,
- * -ENOMEM.
+ * Return: the number of ranges stored, or -EINVAL, -ENOENT, -EIO, -EFAULT,
+ * -EINTR, -ENOMEM.
  */
 long cowpool_dirty(struct cowpool_dirty *arg)
 {

@@ -6,8 +6,9 @@
  * Content comes in the largest folios that can be had: a write to a page that
  * has no frame yet allocates the largest naturally aligned folio that begins
  * at that page and ends inside the store. So a store that is filled from start
- * to end consists of PMD-sized folios, and a page written on its own takes one
- * frame. Pages never written have none and read as one zero page.
+ * to end consists of PMD-sized folios, while pages written here and there take
+ * little more than themselves, unless they are at round offsets. Where there
+ * is no folio, pages read as one zero page.
  */
 #ifndef COWPOOL_STORE_H
 #define COWPOOL_STORE_H

@@ -176,20 +176,26 @@ void cowpool_view_zap(struct cowpool_view *view, unsigned long first,
 /**
  * cowpool_view_lock_faults() - keep faults out
  * @view: the view
+ * @vma: a VMA of it, or NULL for one that is locked already
  *
  * There are none half done when this returns, and none begins until the mmap
- * lock is released. (fork() holds that too, but locks one VMA after the other:
- * in ->open the others of a view that was split are not locked yet.)
+ * lock is released. (fork() locks one VMA after the other: when it calls
+ * ->open for the first of a view that was split, the others are not locked.)
  *
  * Context: the mmap lock of the view's process is held for writing.
  */
-void cowpool_view_lock_faults(struct cowpool_view *view)
+void cowpool_view_lock_faults(struct cowpool_view *view,
+			      struct vm_area_struct *vma)
 {
 	VMA_ITERATOR(vmi, view->mm, 0);
 	unsigned int left = view->nr_vmas;
-	struct vm_area_struct *vma;
 
 	mmap_assert_write_locked(view->mm);
+	if (left == 1) {
+		if (vma)
+			vma_start_write(vma);
+		return;
+	}
 	for_each_vma(vmi, vma) {
 		if (cowpool_view_of(vma) != view)
 			continue;
@@ -253,14 +259,21 @@ struct share {
 	unsigned long copies;
 };
 
-/*
- * Somebody outside of the page tables holds on to a page: the kernel reads
- * into it for O_DIRECT, say, or vmsplice() put it into a pipe. The page was
- * just zapped, so there is one reference, the index's, if nobody does.
+/**
+ * cowpool_page_is_held() - does anybody hold on to a private page?
+ * @page: a page that is exclusive to a view whose lock the caller holds
+ * @known: references that the caller knows of, beside the index's and those
+ *	of page tables
+ *
+ * Somebody outside of the page tables, that is: the kernel reads into the page
+ * for O_DIRECT, say, or vmsplice() put it into a pipe.
  */
-static bool page_is_held(struct page *page)
+bool cowpool_page_is_held(struct page *page, int known)
 {
-	return page_count(page) != 1;
+	/* A single page; folio_mapcount() is not exported everywhere. */
+	int mapped = atomic_read(&page->_mapcount) + 1;
+
+	return page_count(page) != 1 + mapped + known;
 }
 
 /*
@@ -277,7 +290,7 @@ static int copy_held(unsigned long first, unsigned long nr, void *arg)
 
 	for (index = first; index < first + nr; index++) {
 		page = cow_tree_lookup(&share->from->tree, index, NULL);
-		if (!page_is_held(page))
+		if (!cowpool_page_is_held(page, 0))
 			continue;
 		copy = cowpool_private_page_copy(NULL, 0, page);
 		if (IS_ERR(copy))
@@ -373,10 +386,11 @@ static struct cowpool_view *view_fork(struct cowpool_view *parent,
 	}
 	/* ->open cannot fail, and this is small. */
 	child = view_alloc(parent->mapping, mm, GFP_KERNEL | __GFP_NOFAIL);
-	cowpool_view_lock_faults(parent);
+	cowpool_view_lock_faults(parent, NULL);
 	child->broken = parent->broken ||
 			cowpool_view_share(&child->tree, parent);
-	child->counters.private_pages = parent->counters.private_pages;
+	if (!child->broken)
+		child->counters.private_pages = parent->counters.private_pages;
 	parent->counters.forks++;
 	view_publish(child);
 	return child;

@@ -70,13 +70,15 @@ void cowpool_views_unpin(void);
 
 int cowpool_view_mmap(struct cowpool_pool *pool, struct vm_area_struct *vma);
 struct cowpool_view *cowpool_view_of(const struct vm_area_struct *vma);
-void cowpool_view_lock_faults(struct cowpool_view *view);
+void cowpool_view_lock_faults(struct cowpool_view *view,
+			      struct vm_area_struct *vma);
 int cowpool_view_share(struct cow_tree *to, struct cowpool_view *from);
 void cowpool_view_zap(struct cowpool_view *view, unsigned long first,
 		      unsigned long nr);
 
 struct page *cowpool_private_page_copy(struct vm_area_struct *vma,
 				       unsigned long addr, struct page *from);
+bool cowpool_page_is_held(struct page *page, int known);
 unsigned long cowpool_private_frames(void);
 
 /* fault.c */
