@@ -90,6 +90,8 @@ static inline vm_fault_t cowpool_return_page(struct vm_fault *vmf,
 
 #ifdef HAVE_INSERT_PAGE_MKWRITE
 
+#define COWPOOL_CAN_INSERT	true
+
 static inline vm_fault_t cowpool_insert_page(struct vm_fault *vmf,
 					     struct page *page, bool alone)
 {
@@ -99,7 +101,7 @@ static inline vm_fault_t cowpool_insert_page(struct vm_fault *vmf,
 	return vmf_insert_page_mkwrite(vmf, page, false);
 }
 
-/* Replaces an entry that was just zapped, and is writable at once. */
+/* Where no entry stands, or was just zapped: writable at once. */
 static inline vm_fault_t cowpool_insert_writable(struct vm_fault *vmf,
 						 struct page *page)
 {
@@ -111,6 +113,8 @@ static inline void cowpool_wait_inserted(struct page *page)
 }
 
 #else
+
+#define COWPOOL_CAN_INSERT	false
 
 static inline int cowpool_page_table_made(pte_t *pte, unsigned long addr,
 					  void *arg)

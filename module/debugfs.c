@@ -61,16 +61,19 @@ static const char *state_name(u32 state)
 	return state & COWPOOL_STATE_MAPPED ? "mapped" : "open";
 }
 
-static void show_pool(const struct cowpool_pool *pool,
+static void show_pool(struct cowpool_pool *pool,
 		      const struct cowpool_pool_state *state, void *m)
 {
+	struct cowpool_counters counters;
+
+	cowpool_pool_counters(pool, &counters);
 	seq_printf(m, "%llu %s %lu %llu %04o %u %u %s %llu", pool->id,
 		   state->name[0] ? state->name : "-", pool->nr_pages,
 		   state->filled_pages, pool->mode,
 		   from_kuid_munged(&init_user_ns, pool->uid),
 		   from_kgid_munged(&init_user_ns, pool->gid),
 		   state_name(state->state), state->views);
-	show_counters(m, &state->counters);
+	show_counters(m, &counters);
 	seq_putc(m, '\n');
 }
 

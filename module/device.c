@@ -266,7 +266,6 @@ static void info_of_pool(struct cowpool_pool *pool, struct cowpool_info *info)
 	info->uid = from_kuid_munged(current_user_ns(), pool->uid);
 	info->gid = from_kgid_munged(current_user_ns(), pool->gid);
 	info->page_size = PAGE_SIZE;
-	info->counters = state.counters;
 	strscpy(info->name, state.name, sizeof(info->name));
 }
 
@@ -316,6 +315,7 @@ static int ioctl_info(struct file *file, void __user *uarg)
 			return PTR_ERR(pool);
 		memset(&info, 0, sizeof(info));
 		info_of_pool(pool, &info);
+		cowpool_pool_counters(pool, &info.counters);
 		cowpool_pool_put(pool);
 	}
 	if (!err && copy_to_user(uarg, &info, sizeof(info)))

@@ -21,12 +21,16 @@
 #include "compat.h"
 #include "view.h"
 
-/* The page that the view shows at an index. The caller holds view->lock. */
+/*
+ * The page that the view shows at an index. The caller holds view->lock.
+ * @private tells whether an index holds it, rather than the store.
+ */
 static struct page *view_page(struct cowpool_view *view, unsigned long index,
-			      struct cow_path *exclusive)
+			      struct cow_path *exclusive, bool *private)
 {
 	struct page *page = cow_tree_lookup(&view->tree, index, exclusive);
 
+	*private = page;
 	/* The view began with the pool's index, so only the store is below. */
 	if (!page)
 		page = cow_store_page(view->mapping->pool->store, index);
@@ -108,38 +112,29 @@ static vm_fault_t fault_of_error(int err)
 	}
 }
 
-/* What make_exclusive() did. */
-enum grant {
-	GRANT_HELD,	/* the page had its write access already */
-	GRANT_REUSED,	/* it became exclusive by itself */
-	GRANT_COPIED,	/* it was copied */
-};
-
 /**
  * struct exclusive - result of make_exclusive()
  * @page: the exclusive page. Stays so as long as faults are not locked out
- * @old: the page that it replaced, if @grant is GRANT_COPIED. Has to be given
- *	to forget_replaced()
- * @old_private: @old belongs to an index: the slot's reference on it, and one
- *	on its frame, are the caller's
- * @grant: how it came
+ * @old: the page that it replaced, or NULL. Has to be given to
+ *	forget_replaced(), with a reference on its frame
+ * @old_private: @old belongs to an index: the slot's reference on it is the
+ *	caller's too
  */
 struct exclusive {
 	struct page *page;
 	struct page *old;
 	bool old_private;
-	enum grant grant;
 };
 
 /*
- * Puts @copy into the view's index and grants it. The caller holds view->lock.
+ * Puts @copy into the view's index, in place of got->old, and grants it. The
+ * caller holds view->lock.
  *
  * Return: 0 or -ENOMEM.
  */
 static int view_replace(struct cowpool_view *view, unsigned long index,
-			struct page *copy, struct exclusive *got)
+			struct page *copy, const struct exclusive *got)
 {
-	struct page *old = cow_tree_lookup(&view->tree, index, NULL);
 	struct cowpool_pool *pool = view->mapping->pool;
 	struct cow_path path;
 	int err;
@@ -149,20 +144,22 @@ static int view_replace(struct cowpool_view *view, unsigned long index,
 		return err;
 	cow_path_set(&path, copy);
 	cow_path_grant(&view->tree, &path);
-	got->old_private = old;
-	if (!old || old == cow_tree_lookup(&pool->tree, index, NULL))
+	/* A page of the pool's own index, if it is a snapshot, is not ours. */
+	if (!got->old_private ||
+	    got->old == cow_tree_lookup(&pool->tree, index, NULL))
 		view->counters.private_pages++;
 	return 0;
 }
 
 /*
  * Makes the view's page at vmf->pgoff exclusive and grants it, copying it if
- * need be. @mapped tells that an entry stands, if only to count the copy.
+ * need be. @mapped tells that an entry stands, if only to count the copy;
+ * @alone that no other fault is under way in the process.
  *
  * Return: 0, -ENOMEM, -EDQUOT or -EHWPOISON.
  */
 static int make_exclusive(struct cowpool_view *view, struct vm_fault *vmf,
-			  bool mapped, struct exclusive *got)
+			  bool mapped, bool alone, struct exclusive *got)
 {
 	const unsigned long index = vmf->pgoff;
 	struct page *copy = NULL;
@@ -171,63 +168,58 @@ static int make_exclusive(struct cowpool_view *view, struct vm_fault *vmf,
 	struct page *page;
 	int err = 0;
 
+	mutex_lock(&view->lock);
 	for (;;) {
-		mutex_lock(&view->lock);
-		page = view_page(view, index, &path);
-		if (path.node[0] && cow_path_granted(&path)) {
-			got->grant = GRANT_HELD;
+		page = view_page(view, index, &path, &got->old_private);
+		got->page = page;
+		got->old = NULL;
+		if (path.node[0] && cow_path_granted(&path))
 			break;
-		}
 		/* A former owner may have put it into a pipe, say. */
 		if (path.node[0] &&
 		    !cowpool_page_is_held(page, (page == vmf->page) +
 						(page == from))) {
-			got->grant = GRANT_REUSED;
+			cow_path_grant(&view->tree, &path);
+			view->counters.reuses++;
 			break;
 		}
 		if (copy && page == from) {
-			got->grant = GRANT_COPIED;
+			got->old = from;
+			err = view_replace(view, index, copy, got);
+			if (err)
+				break;
+			if (mapped)
+				view->counters.copies_after_read++;
+			else
+				view->counters.copies_first_touch++;
+			got->page = copy;
+			from = NULL;
+			copy = NULL;
 			break;
 		}
 		/*
-		 * Copy it, without the lock. Then look again: another thread
-		 * may have been faster, or the other owners may have gone
-		 * and another thread may be writing the page in place.
+		 * Copy it, without the lock if others may want that. Then look
+		 * again: another thread may have been faster, or the other
+		 * owners may have gone and another thread may be writing the
+		 * page in place.
 		 */
 		if (from)
 			put_page(from);
-		from = page;
-		get_page(from);
-		mutex_unlock(&view->lock);
 		if (copy)
 			cow_page_put(copy);
+		from = page;
+		get_page(from);
+		if (!alone)
+			mutex_unlock(&view->lock);
 		copy = cowpool_private_page_copy(vmf->vma, vmf->address, from);
+		if (!alone)
+			mutex_lock(&view->lock);
 		if (IS_ERR(copy)) {
-			put_page(from);
-			return PTR_ERR(copy);
+			err = PTR_ERR(copy);
+			copy = NULL;
+			break;
 		}
 	}
-
-	if (got->grant == GRANT_COPIED) {
-		err = view_replace(view, index, copy, got);
-		if (err)
-			goto out;
-		if (mapped)
-			view->counters.copies_after_read++;
-		else
-			view->counters.copies_first_touch++;
-		got->page = copy;
-		got->old = from;
-		copy = NULL;
-		from = NULL;
-	} else {
-		if (got->grant == GRANT_REUSED) {
-			cow_path_grant(&view->tree, &path);
-			view->counters.reuses++;
-		}
-		got->page = page;
-	}
-out:
 	mutex_unlock(&view->lock);
 	if (from)
 		put_page(from);
@@ -239,35 +231,37 @@ out:
 /*
  * The replaced page leaves the process's page table, then the index. @mapped
  * tells that an entry stands; else one may be about to be installed by a
- * fault that looked the page up before it was replaced.
+ * fault that looked the page up before it was replaced, unless this fault is
+ * @alone.
  */
 static void forget_replaced(struct cowpool_view *view, struct vm_fault *vmf,
-			    struct exclusive *got, bool mapped)
+			    struct exclusive *got, bool mapped, bool alone)
 {
-	bool alone = faulting_alone(vmf->vma);
-
 	if (!alone)
 		cowpool_wait_inserted(got->old);
 	/*
-	 * A page of the pool never changes: an entry that came late stands
+	 * A page of the store never changes: an entry that came late stands
 	 * in the way of ours and will be removed by the fault that follows.
 	 * A private page may from now on be written by its other owners.
 	 */
 	if (mapped || (got->old_private && !alone))
 		cowpool_view_zap(view, vmf->pgoff, 1);
+	put_page(got->old);
 	if (got->old_private)
 		cow_page_put(got->old);
-	put_page(got->old);
 }
 
 static vm_fault_t view_read_fault(struct cowpool_view *view,
 				  struct vm_fault *vmf)
 {
+	struct page *page;
+	bool private;
 	vm_fault_t ret;
 
 	mutex_lock(&view->lock);
 	view->counters.read_faults++;
-	ret = map_page(vmf, view_page(view, vmf->pgoff, NULL), &view->tree);
+	page = view_page(view, vmf->pgoff, NULL, &private);
+	ret = map_page(vmf, page, &view->tree);
 	mutex_unlock(&view->lock);
 	return ret;
 }
@@ -275,15 +269,19 @@ static vm_fault_t view_read_fault(struct cowpool_view *view,
 static vm_fault_t view_write_fault(struct cowpool_view *view,
 				   struct vm_fault *vmf)
 {
+	bool alone = faulting_alone(vmf->vma);
 	struct exclusive got;
-	int err = make_exclusive(view, vmf, false, &got);
+	int err = make_exclusive(view, vmf, false, alone, &got);
 
 	if (err)
 		return fault_of_error(err);
-	if (got.grant == GRANT_COPIED)
-		forget_replaced(view, vmf, &got, false);
+	if (got.old)
+		forget_replaced(view, vmf, &got, false, alone);
 	if (unlikely(PageHWPoison(got.page)))
 		return VM_FAULT_HWPOISON;
+	/* Nobody can have put an entry here since the kernel saw none. */
+	if (alone && COWPOOL_CAN_INSERT)
+		return cowpool_insert_writable(vmf, got.page);
 	/*
 	 * Exclusive pages are safe to be installed late: only who locks out
 	 * all faults can end that.
@@ -298,7 +296,7 @@ static vm_fault_t view_write_fault(struct cowpool_view *view,
  * @vmf: the fault
  *
  * Return:
- * * VM_FAULT_NOPAGE - the page is mapped for reading
+ * * VM_FAULT_NOPAGE - the page is mapped
  * * VM_FAULT_LOCKED - vmf->page is to be mapped for reading
  * * 0 - vmf->page is exclusive and to be mapped for writing; the kernel calls
  *   cowpool_view_mkwrite() before it does
@@ -333,6 +331,7 @@ vm_fault_t cowpool_view_fault(struct vm_fault *vmf)
 vm_fault_t cowpool_view_mkwrite(struct vm_fault *vmf)
 {
 	struct cowpool_view *view = cowpool_view_of(vmf->vma);
+	bool alone = faulting_alone(vmf->vma);
 	struct exclusive got;
 	int err;
 
@@ -342,11 +341,11 @@ vm_fault_t cowpool_view_mkwrite(struct vm_fault *vmf)
 		return VM_FAULT_LOCKED;
 	}
 
-	err = make_exclusive(view, vmf, true, &got);
+	err = make_exclusive(view, vmf, true, alone, &got);
 	if (err)
 		return fault_of_error(err);
-	if (got.grant == GRANT_COPIED) {
-		forget_replaced(view, vmf, &got, true);
+	if (got.old) {
+		forget_replaced(view, vmf, &got, true, alone);
 		return cowpool_insert_writable(vmf, got.page);
 	}
 	if (got.page != vmf->page) {

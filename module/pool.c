@@ -10,7 +10,6 @@
 #include <linux/slab.h>
 #include <linux/stat.h>
 #include <linux/uio.h>
-#include <linux/wait_bit.h>
 
 #include "limits.h"
 #include "pool.h"
@@ -133,10 +132,17 @@ struct cowpool_pool *cowpool_pool_create(unsigned long nr_pages,
  */
 struct cowpool_pool *cowpool_pool_create_snapshot(struct cowpool_pool *of)
 {
-	struct cowpool_pool *pool = pool_alloc(of->nr_pages);
+	struct cowpool_pool *pool;
+	int err;
 
-	if (!pool)
+	err = cow_store_use(of->store);
+	if (err)
+		return ERR_PTR(err);
+	pool = pool_alloc(of->nr_pages);
+	if (!pool) {
+		cow_store_unuse(of->store);
 		return ERR_PTR(-ENOMEM);
+	}
 	pool->mode = 0600;
 	pool->store = cow_store_get(of->store);
 	pool->sealed = true;
@@ -194,6 +200,8 @@ static void pool_free(struct kref *refs)
 	mutex_unlock(&cowpool_pools_lock);
 
 	cow_tree_drop(&pool->tree);
+	if (pool->snapshot)
+		cow_store_unuse(pool->store);
 	cow_store_put(pool->store);
 	mutex_destroy(&pool->lock);
 	kfree(pool);
@@ -256,27 +264,6 @@ bool cowpool_pool_permits(const struct cowpool_pool *pool, umode_t want)
 }
 
 /**
- * cowpool_pool_map() - announce a mapping
- * @pool: the pool
- *
- * Return: 0, or -ETXTBSY while a write is under way. (It cannot be waited
- * for: it may need the mmap lock, which the caller holds.)
- */
-int cowpool_pool_map(struct cowpool_pool *pool)
-{
-	return atomic_inc_unless_negative(&pool->users) ? 0 : -ETXTBSY;
-}
-
-/**
- * cowpool_pool_unmap() - undo cowpool_pool_map()
- * @pool: the pool
- */
-void cowpool_pool_unmap(struct cowpool_pool *pool)
-{
-	atomic_dec(&pool->users);
-}
-
-/**
  * cowpool_pool_seal() - refuse all writes from now on
  * @pool: the pool
  *
@@ -286,11 +273,9 @@ void cowpool_pool_unmap(struct cowpool_pool *pool)
 int cowpool_pool_seal(struct cowpool_pool *pool)
 {
 	WRITE_ONCE(pool->sealed, true);
-	/* Pairs with the barrier in cowpool_pool_write(). */
+	/* Pairs with the barrier in cow_store_write_begin(). */
 	smp_mb();
-	return wait_var_event_killable(&pool->users,
-				       atomic_read(&pool->users) >= 0) ?
-	       -EINTR : 0;
+	return cow_store_wait_writers(pool->store) ? -EINTR : 0;
 }
 
 /**
@@ -319,7 +304,7 @@ struct page *cowpool_pool_page(const struct cowpool_pool *pool,
  * @from: the data
  *
  * Return: as cow_store_write(), or -EPERM if the pool is sealed, -ETXTBSY if
- * it is mapped.
+ * it is mapped or has snapshots.
  */
 ssize_t cowpool_pool_write(struct cowpool_pool *pool, loff_t pos,
 			   struct iov_iter *from)
@@ -328,15 +313,14 @@ ssize_t cowpool_pool_write(struct cowpool_pool *pool, loff_t pos,
 
 	if (READ_ONCE(pool->sealed))
 		return -EPERM;
-	/* A full barrier: SEAL sees us, or we see that it came in between. */
-	if (!atomic_dec_unless_positive(&pool->users))
+	if (!cow_store_write_begin(pool->store))
 		return -ETXTBSY;
+	/* Either SEAL waits for us, or we see that it came in between. */
 	if (READ_ONCE(pool->sealed))
 		ret = -EPERM;
 	else
 		ret = cow_store_write(pool->store, pos, from);
-	if (atomic_inc_return(&pool->users) == 0)
-		wake_up_var(&pool->users);
+	cow_store_write_end(pool->store);
 	return ret;
 }
 
@@ -363,7 +347,11 @@ ssize_t cowpool_pool_read(struct cowpool_pool *pool, loff_t pos,
 
 		if (fatal_signal_pending(current))
 			return done ?: -EINTR;
-		copied = copy_page_to_iter(page, offset, bytes, to);
+		/*
+		 * Not copy_page_to_iter(), which may put the page itself into
+		 * a pipe. There is no highmem on 64 bit.
+		 */
+		copied = copy_to_iter(page_address(page) + offset, bytes, to);
 		pos += copied;
 		done += copied;
 		if (copied < bytes)
@@ -391,6 +379,22 @@ static void pool_counters_add(struct cowpool_pool *pool,
 	}
 }
 
+/**
+ * cowpool_pool_counters() - tell what a pool has counted until now
+ * @pool: the pool
+ * @counters: filled in
+ *
+ * Takes time for every view of the pool.
+ */
+void cowpool_pool_counters(struct cowpool_pool *pool,
+			   struct cowpool_counters *counters)
+{
+	memset(counters, 0, sizeof(*counters));
+	mutex_lock(&pool->lock);
+	pool_counters_add(pool, counters);
+	mutex_unlock(&pool->lock);
+}
+
 static void pool_state_locked(struct cowpool_pool *pool,
 			      struct cowpool_pool_state *state)
 {
@@ -399,20 +403,16 @@ static void pool_state_locked(struct cowpool_pool *pool,
 	strscpy(state->name, pool->name, sizeof(state->name));
 	if (READ_ONCE(pool->sealed))
 		state->state |= COWPOOL_STATE_SEALED;
-	if (atomic_read(&pool->users) > 0)
+	if (atomic_read(&pool->store->users) > 0)
 		state->state |= COWPOOL_STATE_MAPPED;
 	if (pool->snapshot)
 		state->state |= COWPOOL_STATE_SNAPSHOT;
 	state->filled_pages = atomic_long_read(&pool->store->nr_filled);
-
-	mutex_lock(&pool->lock);
-	state->views = pool->nr_views;
-	pool_counters_add(pool, &state->counters);
-	mutex_unlock(&pool->lock);
+	state->views = READ_ONCE(pool->nr_views);
 }
 
 /**
- * cowpool_pool_state() - tell what is to be known about a pool now
+ * cowpool_pool_state() - tell how a pool is now
  * @pool: the pool
  * @state: filled in
  */

@@ -45,9 +45,8 @@ struct cowpool_view;
  * @gid: group
  * @mode: permission bits
  * @sealed: never written again. Set once
- * @users: number of mappings (above 0), or of write() calls under way (below
- *	0): the pool is either written or mapped
- * @store: the page frames. Holds a reference
+ * @store: the page frames. Holds a reference, and if the pool is a snapshot a
+ *	cow_store_use()
  * @tree: what differs from @store. Immutable, it never holds a grant
  * @snapshot: made by SNAPSHOT
  * @lock: guards the fields below
@@ -66,7 +65,6 @@ struct cowpool_pool {
 	kgid_t gid;
 	umode_t mode;
 	bool sealed;
-	atomic_t users;
 	struct cow_store *store;
 	struct cow_tree tree;
 	bool snapshot;
@@ -78,22 +76,20 @@ struct cowpool_pool {
 };
 
 /**
- * struct cowpool_pool_state - what is to be known about a pool at a time
+ * struct cowpool_pool_state - how a pool is at a time
  * @name: its name
  * @state: COWPOOL_STATE_*
- * @filled_pages: pages that hold data
+ * @filled_pages: pages of its store that hold data
  * @views: live views
- * @counters: of the pool
  */
 struct cowpool_pool_state {
 	char name[COWPOOL_NAME_SIZE];
 	u32 state;
 	u64 filled_pages;
 	u64 views;
-	struct cowpool_counters counters;
 };
 
-typedef void (*cowpool_pool_fn)(const struct cowpool_pool *pool,
+typedef void (*cowpool_pool_fn)(struct cowpool_pool *pool,
 				const struct cowpool_pool_state *state,
 				void *arg);
 typedef void (*cowpool_view_fn)(struct cowpool_view *view, void *arg);
@@ -111,9 +107,6 @@ int cowpool_pool_destroy(struct cowpool_pool *pool);
 int cowpool_pool_seal(struct cowpool_pool *pool);
 bool cowpool_pool_permits(const struct cowpool_pool *pool, umode_t want);
 
-int cowpool_pool_map(struct cowpool_pool *pool);
-void cowpool_pool_unmap(struct cowpool_pool *pool);
-
 struct page *cowpool_pool_page(const struct cowpool_pool *pool,
 			       unsigned long index);
 ssize_t cowpool_pool_write(struct cowpool_pool *pool, loff_t pos,
@@ -123,6 +116,8 @@ ssize_t cowpool_pool_read(struct cowpool_pool *pool, loff_t pos,
 
 void cowpool_pool_state(struct cowpool_pool *pool,
 			struct cowpool_pool_state *state);
+void cowpool_pool_counters(struct cowpool_pool *pool,
+			   struct cowpool_counters *counters);
 void cowpool_totals(struct cowpool_totals *totals);
 void cowpool_for_each_pool(cowpool_pool_fn fn, void *arg);
 void cowpool_for_each_view(cowpool_view_fn fn, void *arg);

@@ -9,6 +9,7 @@
 #include <linux/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/wait_bit.h>
 
 #include "limits.h"
 #include "store.h"
@@ -185,6 +186,62 @@ static void store_free(struct kref *refs)
 void cow_store_put(struct cow_store *store)
 {
 	kref_put(&store->refs, store_free);
+}
+
+/**
+ * cow_store_use() - rely on the content from now on
+ * @store: the store
+ *
+ * Return: 0, or -ETXTBSY while a write is under way. (It cannot be waited
+ * for: it may need the mmap lock, which the caller holds.)
+ */
+int cow_store_use(struct cow_store *store)
+{
+	return atomic_inc_unless_negative(&store->users) ? 0 : -ETXTBSY;
+}
+
+/**
+ * cow_store_unuse() - undo cow_store_use()
+ * @store: the store
+ */
+void cow_store_unuse(struct cow_store *store)
+{
+	atomic_dec(&store->users);
+}
+
+/**
+ * cow_store_write_begin() - announce a write
+ * @store: the store
+ *
+ * A full barrier if it succeeds.
+ *
+ * Return: true, or false if somebody relies on the content.
+ */
+bool cow_store_write_begin(struct cow_store *store)
+{
+	return atomic_dec_unless_positive(&store->users);
+}
+
+/**
+ * cow_store_write_end() - undo cow_store_write_begin()
+ * @store: the store
+ */
+void cow_store_write_end(struct cow_store *store)
+{
+	if (!atomic_inc_return(&store->users))
+		wake_up_var(&store->users);
+}
+
+/**
+ * cow_store_wait_writers() - wait until no write is under way
+ * @store: the store
+ *
+ * Return: 0, or -ERESTARTSYS if the task was killed.
+ */
+int cow_store_wait_writers(struct cow_store *store)
+{
+	return wait_var_event_killable(&store->users,
+				       atomic_read(&store->users) >= 0);
 }
 
 static struct folio *store_folio(struct cow_store *store, unsigned long index)

@@ -22,6 +22,8 @@
  * struct cow_store - page frames of a pool
  * @refs: one for each pool over this store
  * @nr_pages: its size
+ * @users: number of mappings and snapshots (above 0), or of write() calls under
+ *	way (below 0): the content is either written or relied on
  * @folios: the folios by page index. Grows only; looked up without a lock, as
  *	nothing is removed before the last reference is dropped
  * @nr_filled: pages that hold data; folio->private tells which
@@ -31,6 +33,7 @@
 struct cow_store {
 	struct kref refs;
 	unsigned long nr_pages;
+	atomic_t users;
 	struct xarray folios;
 	atomic_long_t nr_filled;
 	atomic_long_t nr_frames;
@@ -45,6 +48,12 @@ unsigned long cow_store_filled(void);
 struct cow_store *cow_store_create(unsigned long nr_pages);
 struct cow_store *cow_store_get(struct cow_store *store);
 void cow_store_put(struct cow_store *store);
+
+int cow_store_use(struct cow_store *store);
+void cow_store_unuse(struct cow_store *store);
+bool cow_store_write_begin(struct cow_store *store);
+void cow_store_write_end(struct cow_store *store);
+int cow_store_wait_writers(struct cow_store *store);
 
 struct page *cow_store_page(struct cow_store *store, unsigned long index);
 ssize_t cow_store_write(struct cow_store *store, loff_t pos,

@@ -72,13 +72,13 @@ void cow_page_init(struct page *page)
  * cow_page_put() - drop one leaf slot's reference on a page
  * @page: the page
  *
- * Calls cow_page_free() when it was the last one. From here on other owners
+ * Calls cow_pages_free() when it was the last one. From here on other owners
  * may write the page in place, so no page table of the caller may map it.
  */
 void cow_page_put(struct page *page)
 {
 	if (atomic_long_dec_and_test(page_slots(page)))
-		cow_page_free(page);
+		cow_pages_free(&page, 1);
 }
 
 static bool page_is_sole(struct page *page)
@@ -106,20 +106,30 @@ static struct cow_node *node_alloc(gfp_t gfp)
 	return node;
 }
 
+/* Lets go of a leaf's pages: those that nobody else has are freed at once. */
+static void leaf_empty(struct cow_node *leaf)
+{
+	struct page **pages = (struct page **)leaf->slot;
+	unsigned int i, nr = 0;
+
+	for (i = 0; i < COW_NODE_SLOTS; i++)
+		if (pages[i] && atomic_long_dec_and_test(page_slots(pages[i])))
+			pages[nr++] = pages[i];
+	if (nr)
+		cow_pages_free(pages, nr);
+}
+
 static void node_put(struct cow_node *node, unsigned int level)
 {
 	unsigned int i;
 
 	if (!refcount_dec_and_test(&node->refs))
 		return;
-	for (i = 0; i < COW_NODE_SLOTS; i++) {
-		if (!node->slot[i])
-			continue;
-		if (level)
+	if (!level)
+		leaf_empty(node);
+	for (i = 0; level && i < COW_NODE_SLOTS; i++)
+		if (node->slot[i])
 			node_put(node->slot[i], level - 1);
-		else
-			cow_page_put(node->slot[i]);
-	}
 	kmem_cache_free(node_cache, node);
 	atomic_long_dec(&nr_nodes);
 	if (level)
@@ -173,17 +183,20 @@ void cow_tree_init(struct cow_tree *tree, unsigned long nr_pages)
 		levels++;
 	tree->root = NULL;
 	tree->levels = levels;
+	tree->last.node[0] = NULL;
 }
 
 /**
  * cow_tree_share() - make a second tree with the same content
  * @to: an empty tree of the same size
- * @from: the tree to share. Must hold no grant
+ * @from: the tree to share. cow_tree_revoke() must come before it is written
+ *	again
  *
  * Takes constant time and cannot fail.
  */
 void cow_tree_share(struct cow_tree *to, const struct cow_tree *from)
 {
+	to->last.node[0] = NULL;
 	to->root = from->root;
 	if (to->root)
 		refcount_inc(&to->root->refs);
@@ -200,6 +213,14 @@ void cow_tree_drop(struct cow_tree *tree)
 	if (tree->root)
 		node_put(tree->root, tree->levels - 1);
 	tree->root = NULL;
+	tree->last.node[0] = NULL;
+}
+
+/* Is @index in the leaf that was last made the tree's own? */
+static bool last_covers(const struct cow_tree *tree, unsigned long index)
+{
+	return tree->last.node[0] &&
+	       !((tree->last.index ^ index) >> COW_NODE_SHIFT);
 }
 
 /**
@@ -218,6 +239,12 @@ struct page *cow_tree_lookup(const struct cow_tree *tree, unsigned long index,
 	bool sole = exclusive;
 	void *entry = tree->root;
 
+	if (last_covers(tree, index)) {
+		entry = tree->last.node[0]->slot[slot_of(index, 0)];
+		if (exclusive)
+			*exclusive = tree->last;
+		level = 0;
+	}
 	if (exclusive)
 		exclusive->index = index;
 	while (entry && level--) {
@@ -295,6 +322,11 @@ int cow_tree_unshare(struct cow_tree *tree, unsigned long index, gfp_t gfp,
 	struct cow_node **link = &tree->root;
 	unsigned int level = tree->levels;
 
+	if (last_covers(tree, index)) {
+		*path = tree->last;
+		path->index = index;
+		return 0;
+	}
 	path->index = index;
 	while (level--) {
 		struct cow_node *node = *link;
@@ -316,6 +348,7 @@ int cow_tree_unshare(struct cow_tree *tree, unsigned long index, gfp_t gfp,
 		path->node[level] = node;
 		link = (struct cow_node **)&node->slot[slot_of(index, level)];
 	}
+	tree->last = *path;
 	return 0;
 }
 
@@ -448,6 +481,7 @@ static void node_revoke(struct cow_node *node, unsigned int level)
  */
 void cow_tree_revoke(struct cow_tree *tree)
 {
+	tree->last.node[0] = NULL;
 	if (tree->root)
 		node_revoke(tree->root, tree->levels - 1);
 }
@@ -559,6 +593,7 @@ int cow_tree_restore(struct cow_tree *tree, const struct cow_tree *from,
 	if (cow_tree_unshare(tree, first, gfp, &path) ||
 	    cow_tree_unshare(tree, last, gfp, &path))
 		return -ENOMEM;
+	tree->last.node[0] = NULL;
 	entry_restore((void **)&tree->root, from->root, tree->levels - 1, 0,
 		      first, last);
 	return 0;

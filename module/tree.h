@@ -13,7 +13,7 @@
  *
  * A slot is *granted* when its page may stand writable in page tables. Only
  * exclusive pages are granted, and cow_tree_revoke() must take all grants
- * back before a tree is shared. Hence a shared node never holds a grant, and
+ * back when a tree is shared. Hence a shared node never holds a grant, and
  * both sharing and revoking cost what was written since the last time, not
  * what the tree holds.
  *
@@ -50,16 +50,6 @@ struct cow_node {
 };
 
 /**
- * struct cow_tree - one owner's view of an index
- * @root: topmost node, or NULL for an empty tree. Holds a reference
- * @levels: nodes from the root to a leaf, fixed by the size of the pool
- */
-struct cow_tree {
-	struct cow_node *root;
-	unsigned int levels;
-};
-
-/**
  * struct cow_path - the nodes that lead to one slot
  * @node: the nodes by level, the leaf at 0. Valid until the tree is modified
  * @index: the slot's index
@@ -67,6 +57,19 @@ struct cow_tree {
 struct cow_path {
 	struct cow_node *node[COW_TREE_LEVELS];
 	unsigned long index;
+};
+
+/**
+ * struct cow_tree - one owner's view of an index
+ * @root: topmost node, or NULL for an empty tree. Holds a reference
+ * @levels: nodes from the root to a leaf, fixed by the size of the pool
+ * @last: the path that was last made the tree's own, which it is still; or its
+ *	leaf is NULL. Writes come in clusters: most need not walk
+ */
+struct cow_tree {
+	struct cow_node *root;
+	unsigned int levels;
+	struct cow_path last;
 };
 
 /**
@@ -108,7 +111,7 @@ int cow_tree_restore(struct cow_tree *tree, const struct cow_tree *from,
 void cow_page_init(struct page *page);
 void cow_page_put(struct page *page);
 
-/* Provided by the owner of the pages: the last slot let go of @page. */
-void cow_page_free(struct page *page);
+/* Provided by the owner of the pages: the last slots let go of @pages. */
+void cow_pages_free(struct page **pages, unsigned int nr);
 
 #endif

@@ -9,6 +9,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mount.h>
+#include <linux/pagemap.h>
 #include <linux/pseudo_fs.h>
 #include <linux/slab.h>
 
@@ -152,12 +153,12 @@ struct page *cowpool_private_page_copy(struct vm_area_struct *vma,
 	return copy;
 }
 
-/* The index let go of a private page. Others may still hold references. */
-void cow_page_free(struct page *page)
+/* The index let go of private pages. Others may still hold references. */
+void cow_pages_free(struct page **pages, unsigned int nr)
 {
-	atomic_long_dec(&private_frames);
-	cowpool_frames_uncharge(1);
-	put_page(page);
+	atomic_long_sub(nr, &private_frames);
+	cowpool_frames_uncharge(nr);
+	release_pages(pages, nr);
 }
 
 /**
@@ -453,7 +454,7 @@ static int mapping_release(struct inode *inode, struct file *file)
 	mutex_lock(&pool->lock);
 	list_del(&mapping->node);
 	mutex_unlock(&pool->lock);
-	cowpool_pool_unmap(pool);
+	cow_store_unuse(pool->store);
 	cowpool_pool_put(pool);
 	kfree(mapping);
 	cowpool_views_unpin();
@@ -507,7 +508,7 @@ static struct file *mapping_create(struct cowpool_pool *pool)
 	struct file *file;
 	int err;
 
-	err = cowpool_pool_map(pool);
+	err = cow_store_use(pool->store);
 	if (err)
 		return ERR_PTR(err);
 	err = cowpool_views_pin();
@@ -535,7 +536,7 @@ err_free:
 err_unpin:
 	cowpool_views_unpin();
 err_unmap:
-	cowpool_pool_unmap(pool);
+	cow_store_unuse(pool->store);
 	return ERR_PTR(err);
 }
 

@@ -22,7 +22,7 @@
 
 /**
  * struct cowpool_mapping - what one mmap() made, and its forks
- * @pool: the pool. Holds a reference and a cowpool_pool_map()
+ * @pool: the pool. Holds a reference, and a cow_store_use()
  * @inode: the inode of its file, which holds the mapping
  * @node: in pool->mappings; guarded by pool->lock
  * @views: the views, one a process; guarded by pool->lock

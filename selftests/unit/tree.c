@@ -66,10 +66,12 @@ static struct page *page_new(void)
 	return page;
 }
 
-void cow_page_free(struct page *page)
+void cow_pages_free(struct page **pages, unsigned int nr)
 {
-	nr_live_pages--;
-	free(page);
+	while (nr--) {
+		nr_live_pages--;
+		free(pages[nr]);
+	}
 }
 
 /*
@@ -209,6 +211,73 @@ static void check_range(int tree)
 		fail("wrong about a range", tree, first);
 }
 
+struct diff {
+	int a, b;
+	unsigned long next;
+};
+
+static void check_same(const struct diff *diff, unsigned long to)
+{
+	unsigned long i;
+
+	for (i = diff->next; i < to; i++)
+		if (model[diff->a][i] != model[diff->b][i])
+			fail("a difference was not told", diff->a, i);
+}
+
+static int check_diff_run(unsigned long first, unsigned long nr, void *arg)
+{
+	struct diff *diff = arg;
+	unsigned long i;
+
+	check_same(diff, first);
+	for (i = first; i < first + nr; i++)
+		if (model[diff->a][i] == model[diff->b][i])
+			fail("told what is no difference", diff->a, i);
+	diff->next = first + nr;
+	return 0;
+}
+
+static void check_diff(int a, int b)
+{
+	unsigned long first = below(nr_pages);
+	unsigned long last = min(first + below(3000), nr_pages - 1);
+	struct diff diff = { .a = a, .b = b, .next = first };
+
+	cow_tree_diff(&trees[a], &trees[b], first, last, check_diff_run,
+		      &diff);
+	check_same(&diff, last + 1);
+}
+
+static void do_restore(int to, int from)
+{
+	unsigned long first = below(nr_pages);
+	unsigned long last = min(first + below(3000), nr_pages - 1);
+	unsigned long i;
+
+	if (to == from)
+		return;
+	do_revoke(from);
+	if (!below(8))
+		shim_allocations_left = below(4);
+	if (cow_tree_restore(&trees[to], &trees[from], first, last,
+			     GFP_KERNEL)) {
+		shim_allocations_left = ~0UL;
+		nr_refused++;
+		check_slot(to, first);
+		return;
+	}
+	shim_allocations_left = ~0UL;
+	for (i = first; i <= last; i++) {
+		/* What is the same already keeps its grant. */
+		if (model[to][i] != model[from][i])
+			granted[to][i] = false;
+		model[to][i] = model[from][i];
+	}
+	for (i = 0; i < 8; i++)
+		check_slot(to, below(nr_pages));
+}
+
 static void run_case(unsigned long operations)
 {
 	unsigned long i;
@@ -224,8 +293,12 @@ static void run_case(unsigned long operations)
 			do_write(tree, random_index());
 		else if (kind < 980)
 			check_slot(tree, random_index());
-		else if (kind < 995)
+		else if (kind < 990)
 			check_range(tree);
+		else if (kind < 993)
+			check_diff(tree, below(NR_TREES));
+		else if (kind < 995)
+			do_restore(tree, below(NR_TREES));
 		else if (kind < 999)
 			do_share(below(NR_TREES), tree);
 		else
