@@ -119,11 +119,14 @@ static vm_fault_t fault_of_error(int err)
  *	forget_replaced(), with a reference on its frame
  * @old_private: @old belongs to an index: the slot's reference on it is the
  *	caller's too
+ * @no_entry: no entry stands, and none but for @page will be made. Only where
+ *	entries are made under view->lock
  */
 struct exclusive {
 	struct page *page;
 	struct page *old;
 	bool old_private;
+	bool no_entry;
 };
 
 /*
@@ -153,15 +156,15 @@ static int view_replace(struct cowpool_view *view, unsigned long index,
 
 /*
  * Makes the view's page at vmf->pgoff exclusive and grants it, copying it if
- * need be. @mapped tells that an entry stands, if only to count the copy;
- * @alone that no other fault is under way in the process.
+ * need be. @mapped tells that an entry stands, if only to count the copy.
  *
  * Return: 0, -ENOMEM, -EDQUOT or -EHWPOISON.
  */
 static int make_exclusive(struct cowpool_view *view, struct vm_fault *vmf,
-			  bool mapped, bool alone, struct exclusive *got)
+			  bool mapped, struct exclusive *got)
 {
 	const unsigned long index = vmf->pgoff;
+	const bool alone = faulting_alone(vmf->vma);
 	struct page *copy = NULL;
 	struct page *from = NULL;
 	struct cow_path path;
@@ -220,6 +223,7 @@ static int make_exclusive(struct cowpool_view *view, struct vm_fault *vmf,
 			break;
 		}
 	}
+	got->no_entry = cowpool_no_entry(vmf);
 	mutex_unlock(&view->lock);
 	if (from)
 		put_page(from);
@@ -231,12 +235,14 @@ static int make_exclusive(struct cowpool_view *view, struct vm_fault *vmf,
 /*
  * The replaced page leaves the process's page table, then the index. @mapped
  * tells that an entry stands; else one may be about to be installed by a
- * fault that looked the page up before it was replaced, unless this fault is
- * @alone.
+ * fault that looked the page up before it was replaced.
  */
 static void forget_replaced(struct cowpool_view *view, struct vm_fault *vmf,
-			    struct exclusive *got, bool mapped, bool alone)
+			    struct exclusive *got, bool mapped)
 {
+	/* Asked after the page was replaced: such a fault has the mm in use. */
+	bool alone = faulting_alone(vmf->vma);
+
 	if (!alone)
 		cowpool_wait_inserted(got->old);
 	/*
@@ -269,18 +275,16 @@ static vm_fault_t view_read_fault(struct cowpool_view *view,
 static vm_fault_t view_write_fault(struct cowpool_view *view,
 				   struct vm_fault *vmf)
 {
-	bool alone = faulting_alone(vmf->vma);
 	struct exclusive got;
-	int err = make_exclusive(view, vmf, false, alone, &got);
+	int err = make_exclusive(view, vmf, false, &got);
 
 	if (err)
 		return fault_of_error(err);
 	if (got.old)
-		forget_replaced(view, vmf, &got, false, alone);
+		forget_replaced(view, vmf, &got, false);
 	if (unlikely(PageHWPoison(got.page)))
 		return VM_FAULT_HWPOISON;
-	/* Nobody can have put an entry here since the kernel saw none. */
-	if (alone && COWPOOL_CAN_INSERT)
+	if (got.no_entry)
 		return cowpool_insert_writable(vmf, got.page);
 	/*
 	 * Exclusive pages are safe to be installed late: only who locks out
@@ -331,7 +335,6 @@ vm_fault_t cowpool_view_fault(struct vm_fault *vmf)
 vm_fault_t cowpool_view_mkwrite(struct vm_fault *vmf)
 {
 	struct cowpool_view *view = cowpool_view_of(vmf->vma);
-	bool alone = faulting_alone(vmf->vma);
 	struct exclusive got;
 	int err;
 
@@ -341,11 +344,11 @@ vm_fault_t cowpool_view_mkwrite(struct vm_fault *vmf)
 		return VM_FAULT_LOCKED;
 	}
 
-	err = make_exclusive(view, vmf, true, alone, &got);
+	err = make_exclusive(view, vmf, true, &got);
 	if (err)
 		return fault_of_error(err);
 	if (got.old) {
-		forget_replaced(view, vmf, &got, true, alone);
+		forget_replaced(view, vmf, &got, true);
 		return cowpool_insert_writable(vmf, got.page);
 	}
 	if (got.page != vmf->page) {
