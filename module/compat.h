@@ -90,24 +90,7 @@ static inline vm_fault_t cowpool_return_page(struct vm_fault *vmf,
 
 #ifdef HAVE_INSERT_PAGE_MKWRITE
 
-/*
- * No entry stands at the faulting address. Under view->lock this stays so,
- * until another fault inserts what the index holds.
- */
-static inline bool cowpool_no_entry(struct vm_fault *vmf)
-{
-	bool none;
-	pmd_t pmd;
-
-	/* An empty page table may be freed meanwhile, by RCU. */
-	rcu_read_lock();
-	pmd = pmdp_get_lockless(vmf->pmd);
-	none = pmd_none(pmd) ||
-	       (!pmd_leaf(pmd) &&
-		pte_none(ptep_get(pte_offset_kernel(&pmd, vmf->address))));
-	rcu_read_unlock();
-	return none;
-}
+#define COWPOOL_CAN_INSERT	true
 
 static inline vm_fault_t cowpool_insert_page(struct vm_fault *vmf,
 					     struct page *page, bool alone)
@@ -131,10 +114,7 @@ static inline void cowpool_wait_inserted(struct page *page)
 
 #else
 
-static inline bool cowpool_no_entry(struct vm_fault *vmf)
-{
-	return false;
-}
+#define COWPOOL_CAN_INSERT	false
 
 static inline int cowpool_page_table_made(pte_t *pte, unsigned long addr,
 					  void *arg)

@@ -44,6 +44,22 @@ static bool faulting_alone(const struct vm_area_struct *vma)
 	       atomic_read(&vma->vm_mm->mm_users) == 1;
 }
 
+/* Whether no entry stands at the faulting address, now. */
+static bool no_entry(const struct vm_fault *vmf)
+{
+	bool none;
+	pmd_t pmd;
+
+	/* The kernel may free an empty page table meanwhile, by RCU. */
+	rcu_read_lock();
+	pmd = READ_ONCE(*vmf->pmd);
+	none = pmd_none(pmd) ||
+	       (!pmd_leaf(pmd) &&
+		pte_none(ptep_get(pte_offset_kernel(&pmd, vmf->address))));
+	rcu_read_unlock();
+	return none;
+}
+
 /*
  * The page indices that a PMD entry at the faulting address would cover.
  *
@@ -119,8 +135,8 @@ static vm_fault_t fault_of_error(int err)
  *	forget_replaced(), with a reference on its frame
  * @old_private: @old belongs to an index: the slot's reference on it is the
  *	caller's too
- * @no_entry: no entry stands, and none but for @page will be made. Only where
- *	entries are made under view->lock
+ * @no_entry: no entry stood under view->lock. If all are made under that lock,
+ *	none but for @page will come
  */
 struct exclusive {
 	struct page *page;
@@ -223,7 +239,7 @@ static int make_exclusive(struct cowpool_view *view, struct vm_fault *vmf,
 			break;
 		}
 	}
-	got->no_entry = cowpool_no_entry(vmf);
+	got->no_entry = no_entry(vmf);
 	mutex_unlock(&view->lock);
 	if (from)
 		put_page(from);
@@ -241,16 +257,14 @@ static void forget_replaced(struct cowpool_view *view, struct vm_fault *vmf,
 			    struct exclusive *got, bool mapped)
 {
 	/* Asked after the page was replaced: such a fault has the mm in use. */
-	bool alone = faulting_alone(vmf->vma);
-
-	if (!alone)
+	if (!faulting_alone(vmf->vma))
 		cowpool_wait_inserted(got->old);
 	/*
 	 * A page of the store never changes: an entry that came late stands
 	 * in the way of ours and will be removed by the fault that follows.
 	 * A private page may from now on be written by its other owners.
 	 */
-	if (mapped || (got->old_private && !alone))
+	if (mapped || (got->old_private && !no_entry(vmf)))
 		cowpool_view_zap(view, vmf->pgoff, 1);
 	put_page(got->old);
 	if (got->old_private)
@@ -284,7 +298,7 @@ static vm_fault_t view_write_fault(struct cowpool_view *view,
 		forget_replaced(view, vmf, &got, false);
 	if (unlikely(PageHWPoison(got.page)))
 		return VM_FAULT_HWPOISON;
-	if (got.no_entry)
+	if (COWPOOL_CAN_INSERT && got.no_entry)
 		return cowpool_insert_writable(vmf, got.page);
 	/*
 	 * Exclusive pages are safe to be installed late: only who locks out

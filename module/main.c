@@ -124,4 +124,5 @@ module_init(cowpool_init);
 module_exit(cowpool_exit);
 
 MODULE_DESCRIPTION("Copy-on-write memory pools");
+MODULE_VERSION("0.1.0");
 MODULE_LICENSE("GPL");

@@ -132,7 +132,7 @@ static unsigned long *folio_filled(struct folio *folio)
 	return (unsigned long *)&folio->private;
 }
 
-static struct folio *store_folio_alloc(unsigned int order)
+static struct folio *store_folio_alloc(unsigned long index, unsigned int order)
 {
 	gfp_t gfp = GFP_HIGHUSER | __GFP_ACCOUNT | __GFP_ZERO;
 	struct folio *folio;
@@ -142,6 +142,8 @@ static struct folio *store_folio_alloc(unsigned int order)
 	folio = folio_alloc(gfp, order);
 	if (!folio)
 		return NULL;
+	/* The kernel maps no folio as a whole that ends behind the file's. */
+	folio->index = index;
 	folio->private = NULL;
 	if (folio_nr_pages(folio) > BITS_PER_LONG) {
 		folio->private = bitmap_zalloc(folio_nr_pages(folio),
@@ -296,7 +298,7 @@ static int store_add_folio(struct cow_store *store, unsigned long index,
 	err = store_charge(store, 1UL << order);
 	if (err)
 		return err;
-	folio = store_folio_alloc(order);
+	folio = store_folio_alloc(index, order);
 	err = folio ? store_insert(store, index, folio) : -ENOMEM;
 	if (err) {
 		if (folio)

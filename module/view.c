@@ -271,10 +271,15 @@ struct share {
  */
 bool cowpool_page_is_held(struct page *page, int known)
 {
-	/* A single page; folio_mapcount() is not exported everywhere. */
-	int mapped = atomic_read(&page->_mapcount) + 1;
+	int count = page_count(page);
 
-	return page_count(page) != 1 + mapped + known;
+	/*
+	 * In this order: a former owner's entry that goes meanwhile can make
+	 * us see a holder too many, but not one too few.
+	 */
+	smp_rmb();
+	/* A single page; folio_mapcount() is not exported everywhere. */
+	return count != 1 + atomic_read(&page->_mapcount) + 1 + known;
 }
 
 /*
