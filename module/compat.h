@@ -67,7 +67,8 @@ static inline struct page *cowpool_vma_alloc_page(gfp_t gfp,
 /*
  * Putting pages into page tables.
  *
- * From 6.15 on the module does it itself, while it holds view->lock. Before,
+ * From 6.15 on the module does it itself: while it holds view->lock, or when
+ * the page is exclusive and no other can come in its place. Before,
  * only the kernel can, after the fault handler has returned the page with that
  * lock dropped. Meanwhile another thread may replace the page in the index,
  * and even have the new entry zapped again. So the page is returned with its
@@ -84,13 +85,37 @@ static inline vm_fault_t cowpool_return_page(struct vm_fault *vmf,
 {
 	get_page(page);
 	lock_page(page);
+	/* The kernel would look for the mapping of a poisoned page. */
+	if (unlikely(PageHWPoison(page))) {
+		unlock_page(page);
+		put_page(page);
+		return VM_FAULT_HWPOISON;
+	}
 	vmf->page = page;
 	return VM_FAULT_LOCKED;
 }
 
+#if defined(HAVE_INSERT_FOLIO_PMD) && defined(CONFIG_TRANSPARENT_HUGEPAGE)
+#define COWPOOL_HUGE_FAULT
+#endif
+
 #ifdef HAVE_INSERT_PAGE_MKWRITE
 
 #define COWPOOL_CAN_INSERT	true
+
+static inline vm_fault_t cowpool_do_insert(struct vm_fault *vmf,
+					   struct page *page, bool writable)
+{
+	vm_fault_t ret = vmf_insert_page_mkwrite(vmf, page, writable);
+
+	/*
+	 * MADV_DONTNEED may just have freed the page table that was made for
+	 * this: then there is memory for another, and the fault can come again.
+	 */
+	if (ret == VM_FAULT_OOM && pmd_none(READ_ONCE(*vmf->pmd)))
+		ret = vmf_insert_page_mkwrite(vmf, page, writable);
+	return ret;
+}
 
 static inline vm_fault_t cowpool_insert_page(struct vm_fault *vmf,
 					     struct page *page, bool alone)
@@ -98,14 +123,14 @@ static inline vm_fault_t cowpool_insert_page(struct vm_fault *vmf,
 	/* The kernel could not take it for anything but an empty PMD. */
 	if (pmd_trans_huge(*vmf->pmd))
 		return VM_FAULT_NOPAGE;
-	return vmf_insert_page_mkwrite(vmf, page, false);
+	return cowpool_do_insert(vmf, page, false);
 }
 
 /* Where no entry stands but one for @page: writable at once. */
 static inline vm_fault_t cowpool_insert_writable(struct vm_fault *vmf,
 						 struct page *page)
 {
-	return vmf_insert_page_mkwrite(vmf, page, true);
+	return cowpool_do_insert(vmf, page, true);
 }
 
 static inline void cowpool_wait_inserted(struct page *page)
@@ -131,7 +156,7 @@ static inline vm_fault_t cowpool_insert_page(struct vm_fault *vmf,
 {
 	vm_fault_t ret = cowpool_return_page(vmf, page);
 
-	if (alone && pmd_none(READ_ONCE(*vmf->pmd)) &&
+	if (ret == VM_FAULT_LOCKED && alone && pmd_none(READ_ONCE(*vmf->pmd)) &&
 	    apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK,
 				PAGE_SIZE, cowpool_page_table_made, NULL)) {
 		unlock_page(page);

@@ -82,7 +82,7 @@ static int pools_show(struct seq_file *m, void *unused)
 	seq_puts(m, "id name size_pages filled_pages mode uid gid state views");
 	show_counter_names(m);
 	seq_putc(m, '\n');
-	cowpool_for_each_pool(show_pool, m);
+	cowpool_pools_walk(show_pool, m);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(pools);
@@ -128,7 +128,7 @@ static int views_show(struct seq_file *m, void *unused)
 	seq_puts(m, "id pool pid size_pages");
 	show_counter_names(m);
 	seq_puts(m, " comm\n");
-	cowpool_for_each_view(show_view, m);
+	cowpool_views_walk(show_view, m);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(views);

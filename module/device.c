@@ -28,7 +28,7 @@
  * @may_write: the pool's permission bits allow to fill and to seal it
  */
 struct cowpool_fd {
-	spinlock_t lock;
+	spinlock_t lock;	/* guards the fields below */
 	struct cowpool_pool *pool;
 	bool may_write;
 };
@@ -201,7 +201,8 @@ static int ioctl_create(struct file *file, const void __user *uarg)
 		return -EINVAL;
 	if (!arg.size || arg.size > LLONG_MAX || !PAGE_ALIGNED(arg.size))
 		return -EINVAL;
-	pool = cowpool_pool_create(arg.size >> PAGE_SHIFT, arg.name, arg.mode);
+	pool = cowpool_pool_create(arg.size >> PAGE_SHIFT, arg.name, arg.mode,
+				   true);
 	if (IS_ERR(pool))
 		return PTR_ERR(pool);
 	fd_set_pool(file, pool, true);

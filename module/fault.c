@@ -16,6 +16,7 @@
  */
 #include <linux/highmem.h>
 #include <linux/mm.h>
+#include <linux/mm_inline.h>
 #include <linux/pagemap.h>
 
 #include "compat.h"
@@ -35,6 +36,14 @@ static struct page *view_page(struct cowpool_view *view, unsigned long index,
 	if (!page)
 		page = cow_store_page(view->mapping->pool->store, index);
 	return page ?: cow_zero_page;
+}
+
+/* Some processor may still reach a page by an entry that is gone. */
+static bool zap_under_way(struct mm_struct *mm)
+{
+	/* The entry was read before, and is cleared after this is set. */
+	smp_rmb();
+	return mm_tlb_flush_pending(mm);
 }
 
 /* Nobody but the running task can be in a fault in @vma's process. */
@@ -73,7 +82,7 @@ static bool pmd_range(const struct vm_fault *vmf, unsigned long *first,
 	if (haddr < vmf->vma->vm_start || haddr + PMD_SIZE > vmf->vma->vm_end)
 		return false;
 	*first = vmf->pgoff - ((vmf->address - haddr) >> PAGE_SHIFT);
-	*last = *first + PTRS_PER_PMD - 1;
+	*last = *first + (PMD_SIZE >> PAGE_SHIFT) - 1;
 	return true;
 }
 
@@ -94,7 +103,7 @@ static vm_fault_t page_trouble(struct page *page)
 		return VM_FAULT_HWPOISON;
 	/* The zero page of a sparse pool could be mapped once too often. */
 	if (unlikely(page_ref_count(compound_head(page)) > INT_MAX / 2))
-		return VM_FAULT_OOM;
+		return VM_FAULT_SIGBUS;
 	return 0;
 }
 
@@ -102,7 +111,7 @@ static vm_fault_t page_trouble(struct page *page)
  * Maps @page for reading.
  *
  * Return: VM_FAULT_NOPAGE if that is done, VM_FAULT_LOCKED if the kernel is to
- * do it, VM_FAULT_HWPOISON or VM_FAULT_OOM.
+ * do it, or an error as cowpool_view_fault().
  */
 static vm_fault_t map_page(struct vm_fault *vmf, struct page *page,
 			   const struct cow_tree *tree)
@@ -185,7 +194,7 @@ static int make_exclusive(struct cowpool_view *view, struct vm_fault *vmf,
 	struct page *from = NULL;
 	struct cow_path path;
 	struct page *page;
-	int err = 0;
+	int known, err = 0;
 
 	mutex_lock(&view->lock);
 	for (;;) {
@@ -195,9 +204,10 @@ static int make_exclusive(struct cowpool_view *view, struct vm_fault *vmf,
 		if (path.node[0] && cow_path_granted(&path))
 			break;
 		/* A former owner may have put it into a pipe, say. */
+		known = page == vmf->page;
+		known += page == from;
 		if (path.node[0] &&
-		    !cowpool_page_is_held(page, (page == vmf->page) +
-						(page == from))) {
+		    !cowpool_page_is_held(page, known)) {
 			cow_path_grant(&view->tree, &path);
 			view->counters.reuses++;
 			break;
@@ -263,8 +273,12 @@ static void forget_replaced(struct cowpool_view *view, struct vm_fault *vmf,
 	 * A page of the store never changes: an entry that came late stands
 	 * in the way of ours and will be removed by the fault that follows.
 	 * A private page may from now on be written by its other owners.
+	 *
+	 * If there is no entry, a zap for a relative may have removed it that
+	 * has not flushed TLBs yet: ours flushes them.
 	 */
-	if (mapped || (got->old_private && !no_entry(vmf)))
+	if (mapped || (got->old_private && !no_entry(vmf)) ||
+	    zap_under_way(vmf->vma->vm_mm))
 		cowpool_view_zap(view, vmf->pgoff, 1);
 	put_page(got->old);
 	if (got->old_private)
@@ -279,9 +293,10 @@ static vm_fault_t view_read_fault(struct cowpool_view *view,
 	vm_fault_t ret;
 
 	mutex_lock(&view->lock);
-	view->counters.read_faults++;
 	page = view_page(view, vmf->pgoff, NULL, &private);
 	ret = map_page(vmf, page, &view->tree);
+	if (!(ret & VM_FAULT_ERROR))
+		view->counters.read_faults++;
 	mutex_unlock(&view->lock);
 	return ret;
 }
@@ -320,13 +335,14 @@ static vm_fault_t view_write_fault(struct cowpool_view *view,
  *   cowpool_view_mkwrite() before it does
  * * VM_FAULT_OOM - no memory
  * * VM_FAULT_HWPOISON - the content is lost
- * * VM_FAULT_SIGBUS - over the module's limit, or fork() ran out of memory
+ * * VM_FAULT_SIGBUS - over the module's limit, a page is mapped too often, or
+ *   fork() ran out of memory
  */
 vm_fault_t cowpool_view_fault(struct vm_fault *vmf)
 {
 	struct cowpool_view *view = cowpool_view_of(vmf->vma);
 
-	if (unlikely(view->broken || vmf->pgoff >= view->mapping->pool->nr_pages))
+	if (unlikely(view->broken))
 		return VM_FAULT_SIGBUS;
 	if (vmf->flags & FAULT_FLAG_WRITE)
 		return view_write_fault(view, vmf);
@@ -387,6 +403,7 @@ vm_fault_t cowpool_private_fault(struct vm_fault *vmf)
 	struct cowpool_pool *pool = vmf->vma->vm_private_data;
 	struct page *page;
 
+	/* mremap() can make it longer than the pool. */
 	if (unlikely(vmf->pgoff >= pool->nr_pages))
 		return VM_FAULT_SIGBUS;
 	page = cowpool_pool_page(pool, vmf->pgoff);
@@ -396,7 +413,7 @@ vm_fault_t cowpool_private_fault(struct vm_fault *vmf)
 	return map_page(vmf, page, &pool->tree);
 }
 
-#ifdef HAVE_INSERT_FOLIO_PMD
+#ifdef COWPOOL_HUGE_FAULT
 /**
  * cowpool_view_huge_fault() - ->huge_fault of a view: no page table is there
  * @vmf: the fault

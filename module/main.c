@@ -54,7 +54,8 @@ unsigned long cowpool_max_pool_pages(void)
  */
 bool cowpool_frames_charge(unsigned long nr)
 {
-	unsigned long limit = READ_ONCE(max_total_mib) * PAGES_PER_MIB;
+	unsigned long limit = (unsigned long)READ_ONCE(max_total_mib) *
+			      PAGES_PER_MIB;
 
 	if (!limit)
 		limit = totalram_pages() / 2;

@@ -79,13 +79,16 @@ static void pool_add_locked(struct cowpool_pool *pool)
  * @name: its name, or "" for an anonymous pool; COWPOOL_NAME_SIZE bytes that
  *	need not be terminated
  * @mode: permission bits
+ * @pins_module: the name keeps the module from being unloaded
  *
  * Return: the pool with a reference for the caller, or an ERR_PTR: -EINVAL for
- * a bad name, -EEXIST for one that is taken, -EDQUOT for more pages than the
- * module parameter allows, -ENOMEM.
+ * a bad name, -EPERM for the default pool's without CAP_SYS_ADMIN, -EEXIST for
+ * one that is taken, -EDQUOT for more pages than the module parameters allow,
+ * -ENOMEM.
  */
 struct cowpool_pool *cowpool_pool_create(unsigned long nr_pages,
-					 const char *name, umode_t mode)
+					 const char *name, umode_t mode,
+					 bool pins_module)
 {
 	struct cowpool_pool *pool;
 	int err;
@@ -93,6 +96,9 @@ struct cowpool_pool *cowpool_pool_create(unsigned long nr_pages,
 	err = name_check(name);
 	if (err)
 		return ERR_PTR(err);
+	/* Every new descriptor acts on it. */
+	if (!strcmp(name, COWPOOL_DEFAULT_NAME) && !capable(CAP_SYS_ADMIN))
+		return ERR_PTR(-EPERM);
 	if (nr_pages > cowpool_max_pool_pages())
 		return ERR_PTR(-EDQUOT);
 	pool = pool_alloc(nr_pages);
@@ -100,9 +106,10 @@ struct cowpool_pool *cowpool_pool_create(unsigned long nr_pages,
 		return ERR_PTR(-ENOMEM);
 	pool->mode = mode;
 	pool->store = cow_store_create(nr_pages);
-	if (!pool->store) {
+	if (IS_ERR(pool->store)) {
+		err = PTR_ERR(pool->store);
 		kfree(pool);
-		return ERR_PTR(-ENOMEM);
+		return ERR_PTR(err);
 	}
 
 	mutex_lock(&cowpool_pools_lock);
@@ -115,8 +122,9 @@ struct cowpool_pool *cowpool_pool_create(unsigned long nr_pages,
 	if (name[0]) {
 		strscpy(pool->name, name, sizeof(pool->name));
 		kref_get(&pool->refs);
-		__module_get(THIS_MODULE);
-		pool->pins_module = true;
+		pool->pins_module = pins_module;
+		if (pins_module)
+			__module_get(THIS_MODULE);
 	}
 	pool_add_locked(pool);
 	mutex_unlock(&cowpool_pools_lock);
@@ -187,9 +195,11 @@ struct cowpool_pool *cowpool_pool_get(struct cowpool_pool *pool)
 	return pool;
 }
 
-/* The last reference is gone: no name, no descriptor, no mapping. */
+/*
+ * The last reference is gone: no name, no descriptor, no mapping. Called with
+ * cowpool_pools_lock held, and drops it.
+ */
 static void pool_free(struct kref *refs)
-	__releases(&cowpool_pools_lock)
 {
 	struct cowpool_pool *pool = container_of(refs, struct cowpool_pool,
 						 refs);
@@ -330,8 +340,8 @@ ssize_t cowpool_pool_write(struct cowpool_pool *pool, loff_t pos,
  * @pos: offset in bytes
  * @to: where to
  *
- * Return: the number of bytes read, 0 at the end, or -EFAULT or -EINTR if
- * there were none.
+ * Return: the number of bytes read, 0 at the end, or -EFAULT, -EINTR or -EIO
+ * (a memory error) if there were none.
  */
 ssize_t cowpool_pool_read(struct cowpool_pool *pool, loff_t pos,
 			  struct iov_iter *to)
@@ -347,6 +357,8 @@ ssize_t cowpool_pool_read(struct cowpool_pool *pool, loff_t pos,
 
 		if (fatal_signal_pending(current))
 			return done ?: -EINTR;
+		if (PageHWPoison(page))
+			return done ?: -EIO;
 		/*
 		 * Not copy_page_to_iter(), which may put the page itself into
 		 * a pipe. There is no highmem on 64 bit.
@@ -450,11 +462,11 @@ void cowpool_totals(struct cowpool_totals *totals)
 }
 
 /**
- * cowpool_for_each_pool() - call a function for every pool
+ * cowpool_pools_walk() - call a function for every pool
  * @fn: the function, which must not take a reference
  * @arg: passed to it
  */
-void cowpool_for_each_pool(cowpool_pool_fn fn, void *arg)
+void cowpool_pools_walk(cowpool_pool_fn fn, void *arg)
 {
 	struct cowpool_pool_state state;
 	struct cowpool_pool *pool;
@@ -468,12 +480,12 @@ void cowpool_for_each_pool(cowpool_pool_fn fn, void *arg)
 }
 
 /**
- * cowpool_for_each_view() - call a function for every live view
+ * cowpool_views_walk() - call a function for every live view
  * @fn: the function. Runs under the lock of the view's pool: neither view nor
  *	its mm go away
  * @arg: passed to it
  */
-void cowpool_for_each_view(cowpool_view_fn fn, void *arg)
+void cowpool_views_walk(cowpool_view_fn fn, void *arg)
 {
 	struct cowpool_mapping *mapping;
 	struct cowpool_pool *pool;
@@ -503,12 +515,10 @@ int cowpool_pools_setup(unsigned long default_pages)
 	if (!default_pages)
 		return 0;
 	/* The device's own permissions say who may use it. */
-	pool = cowpool_pool_create(default_pages, COWPOOL_DEFAULT_NAME, 0666);
+	pool = cowpool_pool_create(default_pages, COWPOOL_DEFAULT_NAME, 0666,
+				   false);
 	if (IS_ERR(pool))
 		return PTR_ERR(pool);
-	/* Its name must not pin the module, or that could not be unloaded. */
-	pool->pins_module = false;
-	module_put(THIS_MODULE);
 	cowpool_pool_put(pool);
 	return 0;
 }

@@ -69,7 +69,7 @@ struct cowpool_pool {
 	struct cow_tree tree;
 	bool snapshot;
 
-	struct mutex lock;
+	struct mutex lock;	/* guards the fields below */
 	struct list_head mappings;
 	unsigned long nr_views;
 	struct cowpool_counters past;
@@ -98,7 +98,8 @@ int cowpool_pools_setup(unsigned long default_pages);
 void cowpool_pools_teardown(void);
 
 struct cowpool_pool *cowpool_pool_create(unsigned long nr_pages,
-					 const char *name, umode_t mode);
+					 const char *name, umode_t mode,
+					 bool pins_module);
 struct cowpool_pool *cowpool_pool_create_snapshot(struct cowpool_pool *of);
 struct cowpool_pool *cowpool_pool_find(const char *name);
 struct cowpool_pool *cowpool_pool_get(struct cowpool_pool *pool);
@@ -119,7 +120,7 @@ void cowpool_pool_state(struct cowpool_pool *pool,
 void cowpool_pool_counters(struct cowpool_pool *pool,
 			   struct cowpool_counters *counters);
 void cowpool_totals(struct cowpool_totals *totals);
-void cowpool_for_each_pool(cowpool_pool_fn fn, void *arg);
-void cowpool_for_each_view(cowpool_view_fn fn, void *arg);
+void cowpool_pools_walk(cowpool_pool_fn fn, void *arg);
+void cowpool_views_walk(cowpool_view_fn fn, void *arg);
 
 #endif

@@ -9,6 +9,7 @@
 #include <linux/highmem.h>
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -149,6 +150,9 @@ static int reset_in_place(unsigned long first, unsigned long nr, void *arg)
 			reset->shared = first;
 			return 1;
 		}
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
 		reset->pages++;
 		from = cowpool_pool_page(view->mapping->pool, first);
 		if (from == cow_zero_page)
@@ -209,8 +213,8 @@ static int reset_keep(struct reset *reset, unsigned long first,
  *
  * Return: the number of pages that differed, or -EINVAL for a bad range,
  * -ENOENT if there is no view in all of it, -EIO, -EINTR; -ENOMEM if nodes ran out,
- * -EHWPOISON if content of the pool is lost (pages that were not reset are as
- * they were).
+ * -EHWPOISON if content of the pool is lost. After an error some pages may be
+ * reset; all others are as they were, but for one whose content was lost.
  */
 long cowpool_reset(unsigned long addr, unsigned long len, bool keep)
 {
@@ -269,18 +273,10 @@ static bool same_content(struct dirty *dirty, unsigned long index)
 	struct cowpool_view *view = dirty->view;
 	struct page *page = cow_tree_lookup(&view->tree, index, NULL);
 	struct page *base = cowpool_pool_page(view->mapping->pool, index);
-	void *a, *b;
-	bool same;
 
 	/* Content that is lost is not the same as any. */
-	if (!page || PageHWPoison(page) || PageHWPoison(base))
-		return false;
-	a = kmap_local_page(page);
-	b = kmap_local_page(base);
-	same = !memcmp(a, b, PAGE_SIZE);
-	kunmap_local(b);
-	kunmap_local(a);
-	return same;
+	return !PageHWPoison(page) && !PageHWPoison(base) &&
+	       !memcmp(page_address(page), page_address(base), PAGE_SIZE);
 }
 
 static int dirty_run(unsigned long first, unsigned long nr, void *arg)
@@ -372,7 +368,9 @@ long cowpool_dirty(struct cowpool_dirty *arg)
 		return -ENOMEM;
 	dirty->content = arg->flags & COWPOOL_DIRTY_CONTENT;
 	do {
-		more = dirty_part(dirty, addr, end - addr, &first);
+		cond_resched();
+		more = fatal_signal_pending(current) ? -EINTR :
+		       dirty_part(dirty, addr, end - addr, &first);
 		if (more < 0) {
 			stored = more;
 			goto out;

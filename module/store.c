@@ -64,26 +64,6 @@ unsigned long cow_store_filled(void)
 }
 
 /**
- * cow_store_create() - make an empty store
- * @nr_pages: its size
- *
- * Return: the store, with one reference that is the caller's, or NULL if
- * there is no memory.
- */
-struct cow_store *cow_store_create(unsigned long nr_pages)
-{
-	struct cow_store *store = kzalloc(sizeof(*store), GFP_KERNEL_ACCOUNT);
-
-	if (!store)
-		return NULL;
-	kref_init(&store->refs);
-	store->nr_pages = nr_pages;
-	xa_init_flags(&store->folios, XA_FLAGS_ACCOUNT);
-	store->user = get_uid(current_user());
-	return store;
-}
-
-/**
  * cow_store_get() - take a reference
  * @store: the store
  *
@@ -95,30 +75,78 @@ struct cow_store *cow_store_get(struct cow_store *store)
 	return store;
 }
 
-/* Takes @nr frames of @store into account, if the limits allow. */
-static int store_charge(struct cow_store *store, unsigned long nr)
+/*
+ * Charges @nr frames to the owner and to the module's limit.
+ *
+ * The limit on locked memory is that of the running task: it is the one who
+ * wants more. The memory counts as the owner's, who can set it free.
+ */
+static int charge(struct user_struct *user, unsigned long nr)
 {
 	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
 
 	if (!cowpool_frames_charge(nr))
 		return -EDQUOT;
-	if (atomic_long_add_return(nr, &store->user->locked_vm) > limit &&
+	if (atomic_long_add_return(nr, &user->locked_vm) > limit &&
 	    !capable(CAP_IPC_LOCK)) {
-		atomic_long_sub(nr, &store->user->locked_vm);
+		atomic_long_sub(nr, &user->locked_vm);
 		cowpool_frames_uncharge(nr);
 		return -ENOMEM;
 	}
-	atomic_long_add(nr, &store->nr_frames);
-	atomic_long_add(nr, &nr_frames);
 	return 0;
+}
+
+static void uncharge(struct user_struct *user, unsigned long nr)
+{
+	atomic_long_sub(nr, &user->locked_vm);
+	cowpool_frames_uncharge(nr);
+}
+
+/**
+ * cow_store_create() - make an empty store
+ * @nr_pages: its size
+ *
+ * An empty store is charged as one frame, so that there cannot be any number
+ * of them.
+ *
+ * Return: the store, with one reference that is the caller's, or an ERR_PTR:
+ * -ENOMEM, -EDQUOT.
+ */
+struct cow_store *cow_store_create(unsigned long nr_pages)
+{
+	struct cow_store *store = kzalloc(sizeof(*store), GFP_KERNEL_ACCOUNT);
+	int err;
+
+	if (!store)
+		return ERR_PTR(-ENOMEM);
+	err = charge(current_user(), 1);
+	if (err) {
+		kfree(store);
+		return ERR_PTR(err);
+	}
+	kref_init(&store->refs);
+	store->nr_pages = nr_pages;
+	xa_init_flags(&store->folios, XA_FLAGS_ACCOUNT);
+	store->user = get_uid(current_user());
+	return store;
+}
+
+static int store_charge(struct cow_store *store, unsigned long nr)
+{
+	int err = charge(store->user, nr);
+
+	if (!err) {
+		atomic_long_add(nr, &store->nr_frames);
+		atomic_long_add(nr, &nr_frames);
+	}
+	return err;
 }
 
 static void store_uncharge(struct cow_store *store, unsigned long nr)
 {
 	atomic_long_sub(nr, &nr_frames);
 	atomic_long_sub(nr, &store->nr_frames);
-	atomic_long_sub(nr, &store->user->locked_vm);
-	cowpool_frames_uncharge(nr);
+	uncharge(store->user, nr);
 }
 
 /*
@@ -177,6 +205,7 @@ static void store_free(struct kref *refs)
 	}
 	atomic_long_sub(atomic_long_read(&store->nr_filled), &nr_filled);
 	xa_destroy(&store->folios);
+	uncharge(store->user, 1);
 	free_uid(store->user);
 	kfree(store);
 }

@@ -270,7 +270,7 @@ static unsigned int first_slot(unsigned int level, unsigned long base,
 static unsigned int last_slot(unsigned int level, unsigned long base,
 			      unsigned long last)
 {
-	return min((last - base) / slot_span(level), COW_NODE_SLOTS - 1UL);
+	return min((last - base) / slot_span(level), COW_NODE_SLOTS - 1);
 }
 
 static bool node_populated(struct cow_node *node, unsigned int level,
@@ -355,8 +355,7 @@ int cow_tree_unshare(struct cow_tree *tree, unsigned long index, gfp_t gfp,
 /**
  * cow_path_set() - put a page into a slot
  * @path: from cow_tree_unshare()
- * @page: a page after cow_page_init(), whose reference passes to the slot; or
- *	NULL to empty it
+ * @page: a page after cow_page_init(), whose reference passes to the slot
  *
  * What the slot held before keeps its count: the caller has looked it up and
  * calls cow_page_put() when it is no longer mapped.
@@ -424,8 +423,8 @@ static int run_add(struct run *run, unsigned long first, unsigned long nr)
 	return err;
 }
 
-static int node_for_each_grant(const struct cow_node *node, unsigned int level,
-			       unsigned long base, struct run *run)
+static int node_walk_grants(const struct cow_node *node, unsigned int level,
+			    unsigned long base, struct run *run)
 {
 	u64 granted = node->granted;
 	int err = 0;
@@ -435,9 +434,9 @@ static int node_for_each_grant(const struct cow_node *node, unsigned int level,
 
 		granted &= granted - 1;
 		if (level)
-			err = node_for_each_grant(node->slot[i], level - 1,
-						  base + i * slot_span(level),
-						  run);
+			err = node_walk_grants(node->slot[i], level - 1,
+					       base + i * slot_span(level),
+					       run);
 		else
 			err = run_add(run, base + i, 1);
 	}
@@ -445,22 +444,21 @@ static int node_for_each_grant(const struct cow_node *node, unsigned int level,
 }
 
 /**
- * cow_tree_for_each_grant() - call a function for every run of granted slots
+ * cow_tree_walk_grants() - call a function for every run of granted slots
  * @tree: the tree
  * @fn: the function. Must not modify the tree
  * @arg: passed to it
  *
  * Return: 0, or what @fn returned to stop.
  */
-int cow_tree_for_each_grant(const struct cow_tree *tree, cow_run_fn fn,
-			    void *arg)
+int cow_tree_walk_grants(const struct cow_tree *tree, cow_run_fn fn,
+			 void *arg)
 {
 	struct run run = { .fn = fn, .arg = arg };
 	int err = 0;
 
 	if (tree->root)
-		err = node_for_each_grant(tree->root, tree->levels - 1, 0,
-					  &run);
+		err = node_walk_grants(tree->root, tree->levels - 1, 0, &run);
 	return err ?: run_flush(&run);
 }
 

@@ -24,12 +24,13 @@
 #ifndef COWPOOL_TREE_H
 #define COWPOOL_TREE_H
 
+#include <linux/bits.h>
 #include <linux/mm_types.h>
 #include <linux/refcount.h>
 #include <linux/types.h>
 
 #define COW_NODE_SHIFT	6
-#define COW_NODE_SLOTS	(1U << COW_NODE_SHIFT)
+#define COW_NODE_SLOTS	BIT(COW_NODE_SHIFT)
 #define COW_NODE_MASK	(COW_NODE_SLOTS - 1)
 /* Enough for 2^36 pages. */
 #define COW_TREE_LEVELS	6
@@ -38,8 +39,8 @@
  * struct cow_node - a node of the index
  * @refs: one for each slot of a parent node, and each root, that points here
  * @granted: bit n set: slot n is granted (in a leaf), or the subtree below
- *	slot n holds a grant. Nonzero only in nodes with a single owner, and
- *	guarded by that owner's lock
+ *	slot n may hold a grant. Zero in whatever a second owner can see, and
+ *	guarded by the owner's lock
  * @slot: in a leaf pages, above child nodes; NULL where there are none.
  *	Immutable while @refs is above one, else guarded by the owner's lock
  */
@@ -99,8 +100,8 @@ int cow_tree_unshare(struct cow_tree *tree, unsigned long index, gfp_t gfp,
 void cow_path_set(struct cow_path *path, struct page *page);
 bool cow_path_granted(const struct cow_path *path);
 void cow_path_grant(struct cow_tree *tree, struct cow_path *path);
-int cow_tree_for_each_grant(const struct cow_tree *tree, cow_run_fn fn,
-			    void *arg);
+int cow_tree_walk_grants(const struct cow_tree *tree, cow_run_fn fn,
+			 void *arg);
 void cow_tree_revoke(struct cow_tree *tree);
 int cow_tree_diff(const struct cow_tree *a, const struct cow_tree *b,
 		  unsigned long first, unsigned long last, cow_run_fn fn,

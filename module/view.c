@@ -342,9 +342,9 @@ int cowpool_view_share(struct cow_tree *to, struct cowpool_view *from)
 	int err;
 
 	mutex_lock(&from->lock);
-	cow_tree_for_each_grant(&from->tree, zap_run, from);
+	cow_tree_walk_grants(&from->tree, zap_run, from);
 	cow_tree_share(to, &from->tree);
-	err = cow_tree_for_each_grant(&from->tree, copy_held, &share);
+	err = cow_tree_walk_grants(&from->tree, copy_held, &share);
 	if (err) {
 		cow_tree_drop(to);
 	} else {
@@ -428,7 +428,7 @@ static const struct vm_operations_struct view_vm_ops = {
 	.fault = cowpool_view_fault,
 	.page_mkwrite = cowpool_view_mkwrite,
 	.map_pages = cowpool_map_pages,
-#ifdef HAVE_INSERT_FOLIO_PMD
+#ifdef COWPOOL_HUGE_FAULT
 	.huge_fault = cowpool_view_huge_fault,
 #endif
 };
@@ -583,6 +583,8 @@ int cowpool_view_mmap(struct cowpool_pool *pool, struct vm_area_struct *vma)
 		view_publish(view);
 		vma->vm_private_data = view;
 		vma->vm_ops = &view_vm_ops;
+		/* Keeps mremap() from showing one page at two addresses. */
+		vm_flags_set(vma, VM_DONTEXPAND);
 	} else {
 		vma->vm_private_data = pool;
 		vma->vm_ops = &private_vm_ops;
@@ -590,7 +592,5 @@ int cowpool_view_mmap(struct cowpool_pool *pool, struct vm_area_struct *vma)
 	vma_set_file(vma, file);
 	fput(file);
 	vm_flags_clear(vma, VM_MAYEXEC);
-	/* Also keeps mremap() from showing one page at two addresses. */
-	vm_flags_set(vma, VM_DONTEXPAND);
 	return 0;
 }

@@ -41,11 +41,12 @@ struct cowpool_mapping {
  * @id: its number, never used twice
  * @mm: the process. Not a reference: the view is gone before its mm is, as
  *	its last VMA is
- * @nr_vmas: VMAs that point here. Guarded by the mmap lock of @mm, held for
- *	writing
+ * @nr_vmas: VMAs that point here. Changed under the mmap lock of @mm, held for
+ *	writing or downgraded from that
  * @broken: fork could not give this view its content: every access ends in
  *	SIGBUS. Set before the view's process runs
- * @lock: guards the fields below
+ * @lock: guards the fields below. Whoever locks faults out may count forks and
+ *	snapshots without it
  * @tree: the private pages, on top of the pool's
  * @counters: what happened to this view
  */
@@ -57,7 +58,7 @@ struct cowpool_view {
 	unsigned int nr_vmas;
 	bool broken;
 
-	struct mutex lock;
+	struct mutex lock;	/* guards the fields below */
 	struct cow_tree tree;
 	struct cowpool_counters counters;
 };

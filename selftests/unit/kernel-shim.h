@@ -17,6 +17,7 @@ typedef unsigned int gfp_t;
 
 #define GFP_KERNEL		0U
 #define SLAB_ACCOUNT		0U
+#define BIT(n)			(1UL << (n))
 #define BIT_ULL(n)		(1ULL << (n))
 #define __ffs64(x)		((unsigned int)__builtin_ctzll(x))
 #define BUILD_BUG_ON(cond)	_Static_assert(!(cond), #cond)

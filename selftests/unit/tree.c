@@ -173,7 +173,7 @@ static void do_revoke(int tree)
 	struct grants grants = { .tree = tree };
 	unsigned long i;
 
-	cow_tree_for_each_grant(&trees[tree], check_grant_run, &grants);
+	cow_tree_walk_grants(&trees[tree], check_grant_run, &grants);
 	for (i = grants.next; i < nr_pages; i++)
 		if (granted[tree][i])
 			fail("a grant was not told", tree, i);
