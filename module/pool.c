@@ -84,13 +84,14 @@ static void pool_add_locked(struct cowpool_pool *pool)
  * Return: the pool with a reference for the caller, or an ERR_PTR: -EINVAL for
  * a bad name, -EPERM for the default pool's without CAP_SYS_ADMIN, -EEXIST for
  * one that is taken, -EDQUOT for more pages than the module parameters allow,
- * -ENOMEM.
+ * -ENOMEM. A name that pins the module is charged as one frame.
  */
 struct cowpool_pool *cowpool_pool_create(unsigned long nr_pages,
 					 const char *name, umode_t mode,
 					 bool pins_module)
 {
 	struct cowpool_pool *pool;
+	bool charged;
 	int err;
 
 	err = name_check(name);
@@ -106,18 +107,21 @@ struct cowpool_pool *cowpool_pool_create(unsigned long nr_pages,
 		return ERR_PTR(-ENOMEM);
 	pool->mode = mode;
 	pool->store = cow_store_create(nr_pages);
-	if (IS_ERR(pool->store)) {
-		err = PTR_ERR(pool->store);
-		kfree(pool);
-		return ERR_PTR(err);
+	if (!pool->store) {
+		err = -ENOMEM;
+		goto err_free;
 	}
+	/* A name alone keeps a pool, so there must not be any number of them. */
+	charged = name[0] && pins_module;
+	err = charged ? cow_store_charge(pool->store, 1) : 0;
+	if (err)
+		goto err_store;
 
 	mutex_lock(&cowpool_pools_lock);
 	if (name[0] && find_locked(name)) {
 		mutex_unlock(&cowpool_pools_lock);
-		cow_store_put(pool->store);
-		kfree(pool);
-		return ERR_PTR(-EEXIST);
+		err = -EEXIST;
+		goto err_charge;
 	}
 	if (name[0]) {
 		strscpy(pool->name, name, sizeof(pool->name));
@@ -129,6 +133,15 @@ struct cowpool_pool *cowpool_pool_create(unsigned long nr_pages,
 	pool_add_locked(pool);
 	mutex_unlock(&cowpool_pools_lock);
 	return pool;
+
+err_charge:
+	if (charged)
+		cow_store_uncharge(pool->store, 1);
+err_store:
+	cow_store_put(pool->store);
+err_free:
+	kfree(pool);
+	return ERR_PTR(err);
 }
 
 /**
@@ -249,6 +262,8 @@ int cowpool_pool_destroy(struct cowpool_pool *pool)
 	pool->pins_module = false;
 	mutex_unlock(&cowpool_pools_lock);
 
+	if (pinned)
+		cow_store_uncharge(pool->store, 1);
 	cowpool_pool_put(pool);
 	if (pinned)
 		module_put(THIS_MODULE);

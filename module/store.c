@@ -75,30 +75,38 @@ struct cow_store *cow_store_get(struct cow_store *store)
 	return store;
 }
 
-/*
- * Charges @nr frames to the owner and to the module's limit.
+/**
+ * cow_store_charge() - charge frames to the owner and to the module's limit
+ * @store: the store
+ * @nr: number of frames
  *
  * The limit on locked memory is that of the running task: it is the one who
  * wants more. The memory counts as the owner's, who can set it free.
+ *
+ * Return: 0, -ENOMEM over RLIMIT_MEMLOCK, -EDQUOT over max_total_mib.
  */
-static int charge(struct user_struct *user, unsigned long nr)
+int cow_store_charge(struct cow_store *store, unsigned long nr)
 {
 	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
 
 	if (!cowpool_frames_charge(nr))
 		return -EDQUOT;
-	if (atomic_long_add_return(nr, &user->locked_vm) > limit &&
+	if (atomic_long_add_return(nr, &store->user->locked_vm) > limit &&
 	    !capable(CAP_IPC_LOCK)) {
-		atomic_long_sub(nr, &user->locked_vm);
-		cowpool_frames_uncharge(nr);
+		cow_store_uncharge(store, nr);
 		return -ENOMEM;
 	}
 	return 0;
 }
 
-static void uncharge(struct user_struct *user, unsigned long nr)
+/**
+ * cow_store_uncharge() - undo cow_store_charge()
+ * @store: the store
+ * @nr: number of frames
+ */
+void cow_store_uncharge(struct cow_store *store, unsigned long nr)
 {
-	atomic_long_sub(nr, &user->locked_vm);
+	atomic_long_sub(nr, &store->user->locked_vm);
 	cowpool_frames_uncharge(nr);
 }
 
@@ -106,47 +114,20 @@ static void uncharge(struct user_struct *user, unsigned long nr)
  * cow_store_create() - make an empty store
  * @nr_pages: its size
  *
- * An empty store is charged as one frame, so that there cannot be any number
- * of them.
- *
- * Return: the store, with one reference that is the caller's, or an ERR_PTR:
- * -ENOMEM, -EDQUOT.
+ * Return: the store, with one reference that is the caller's, or NULL if
+ * there is no memory.
  */
 struct cow_store *cow_store_create(unsigned long nr_pages)
 {
 	struct cow_store *store = kzalloc(sizeof(*store), GFP_KERNEL_ACCOUNT);
-	int err;
 
 	if (!store)
-		return ERR_PTR(-ENOMEM);
-	err = charge(current_user(), 1);
-	if (err) {
-		kfree(store);
-		return ERR_PTR(err);
-	}
+		return NULL;
 	kref_init(&store->refs);
 	store->nr_pages = nr_pages;
 	xa_init_flags(&store->folios, XA_FLAGS_ACCOUNT);
 	store->user = get_uid(current_user());
 	return store;
-}
-
-static int store_charge(struct cow_store *store, unsigned long nr)
-{
-	int err = charge(store->user, nr);
-
-	if (!err) {
-		atomic_long_add(nr, &store->nr_frames);
-		atomic_long_add(nr, &nr_frames);
-	}
-	return err;
-}
-
-static void store_uncharge(struct cow_store *store, unsigned long nr)
-{
-	atomic_long_sub(nr, &nr_frames);
-	atomic_long_sub(nr, &store->nr_frames);
-	uncharge(store->user, nr);
 }
 
 /*
@@ -199,13 +180,13 @@ static void store_free(struct kref *refs)
 	unsigned long index;
 
 	xa_for_each(&store->folios, index, folio) {
-		store_uncharge(store, folio_nr_pages(folio));
 		store_folio_free(folio);
 		cond_resched();
 	}
+	cow_store_uncharge(store, atomic_long_read(&store->nr_frames));
+	atomic_long_sub(atomic_long_read(&store->nr_frames), &nr_frames);
 	atomic_long_sub(atomic_long_read(&store->nr_filled), &nr_filled);
 	xa_destroy(&store->folios);
-	uncharge(store->user, 1);
 	free_uid(store->user);
 	kfree(store);
 }
@@ -324,16 +305,19 @@ static int store_add_folio(struct cow_store *store, unsigned long index,
 	struct folio *folio;
 	int err;
 
-	err = store_charge(store, 1UL << order);
+	err = cow_store_charge(store, 1UL << order);
 	if (err)
 		return err;
 	folio = store_folio_alloc(index, order);
 	err = folio ? store_insert(store, index, folio) : -ENOMEM;
-	if (err) {
-		if (folio)
-			store_folio_free(folio);
-		store_uncharge(store, 1UL << order);
+	if (!err) {
+		atomic_long_add(1UL << order, &store->nr_frames);
+		atomic_long_add(1UL << order, &nr_frames);
+		return 0;
 	}
+	if (folio)
+		store_folio_free(folio);
+	cow_store_uncharge(store, 1UL << order);
 	return err;
 }
 

@@ -49,6 +49,9 @@ struct cow_store *cow_store_create(unsigned long nr_pages);
 struct cow_store *cow_store_get(struct cow_store *store);
 void cow_store_put(struct cow_store *store);
 
+int cow_store_charge(struct cow_store *store, unsigned long nr);
+void cow_store_uncharge(struct cow_store *store, unsigned long nr);
+
 int cow_store_use(struct cow_store *store);
 void cow_store_unuse(struct cow_store *store);
 bool cow_store_write_begin(struct cow_store *store);

@@ -93,7 +93,7 @@ struct cowpool_counters {
 
 /* struct cowpool_info.state */
 #define COWPOOL_STATE_SEALED	(1U << 0)	/* never written again */
-#define COWPOOL_STATE_MAPPED	(1U << 1)	/* not writable now */
+#define COWPOOL_STATE_MAPPED	(1U << 1)	/* or has snapshots: not writable now */
 #define COWPOOL_STATE_SNAPSHOT	(1U << 2)	/* made by SNAPSHOT */
 
 /**
@@ -105,7 +105,8 @@ struct cowpool_counters {
  * @pool_id: out: the pool's number, never used twice while the module is loaded
  * @view_id: out: the view's number, likewise; 0 without COWPOOL_INFO_VIEW
  * @size: out: the pool's size in bytes
- * @filled_pages: out: pages of the pool that hold data written to it
+ * @filled_pages: out: pages that hold data written to the pool; of a snapshot,
+ *	to the pool that it goes back to
  * @views: out: live views of the pool
  * @mode: out: permission bits
  * @uid: out: owner, in the caller's user namespace
@@ -158,7 +159,8 @@ struct cowpool_snapshot {
  *	in one view of the calling process
  * @flags: 0 to drop the private pages of the range, or COWPOOL_RESET_KEEP to
  *	keep those that nobody else holds and copy the pool's content back into
- *	them: for a loop that writes the same pages again and again
+ *	them: for a loop that writes the same pages again and again. Threads
+ *	that write meanwhile are not kept from it
  * @reserved: must be 0
  * @pages: out: pages that differed from the pool's
  */
