@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Cases of fork, snapshot and reset: what it costs to have the whole memory
+ * once more, when little of it was written.
+ */
+#include "bench.h"
+
+#include <linux/cowpool.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Every 100th page: 1 % is written between two forks or snapshots. */
+#define DIRTY_STEP	100
+
+static void prepare(struct job *job)
+{
+	image_make(job, MIB(job->param));
+	job->mem = image_map(job, 0);
+	read_all(job, job->mem);
+}
+
+/* Writes 1 %, and has everything mapped that can be. */
+static void make_dirty(struct job *job)
+{
+	write_pages(job, job->mem, DIRTY_STEP);
+	read_all(job, job->mem);
+}
+
+static void wait_for(pid_t child)
+{
+	int status;
+
+	expect(waitpid(child, &status, 0) == child, "waitpid");
+	expect(WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL : !status,
+	       "the child's end");
+}
+
+static double fork_once(struct job *job)
+{
+	uint64_t time;
+	pid_t child;
+
+	make_dirty(job);
+	time = clock_start();
+	child = fork();
+	if (!child)
+		_exit(0);
+	time = clock_stop(time);
+	expect(child > 0, "fork");
+	wait_for(child);
+	return time;
+}
+
+static double fork_write(struct job *job)
+{
+	uint64_t time;
+	pid_t child;
+
+	make_dirty(job);
+	time = clock_start();
+	child = fork();
+	if (!child) {
+		write_pages(job, job->mem, DIRTY_STEP);
+		_exit(0);
+	}
+	expect(child > 0, "fork");
+	wait_for(child);
+	return clock_stop(time);
+}
+
+/* Each snapshot lives until the next one is there. */
+static double snapshot(struct job *job)
+{
+	struct cowpool_snapshot snapshot = { .addr = (uintptr_t)job->mem };
+	int *last = job->state;
+	uint64_t time;
+	int fd;
+
+	make_dirty(job);
+	time = clock_start();
+	fd = ioctl(job->fd, COWPOOL_IOC_SNAPSHOT, &snapshot);
+	time = clock_stop(time);
+	expect(fd >= 0, "SNAPSHOT");
+	if (last) {
+		close(*last);
+	} else {
+		last = malloc(sizeof(*last));
+		expect(last, "malloc");
+		job->state = last;
+	}
+	*last = fd;
+	return time;
+}
+
+static double fork_snapshot(struct job *job)
+{
+	pid_t *last = job->state;
+	uint64_t time;
+	pid_t child;
+
+	make_dirty(job);
+	time = clock_start();
+	child = fork();
+	if (!child)
+		for (;;)
+			pause();
+	time = clock_stop(time);
+	expect(child > 0, "fork");
+	if (last) {
+		expect(!kill(*last, SIGKILL), "kill");
+		wait_for(*last);
+	} else {
+		last = malloc(sizeof(*last));
+		expect(last, "malloc");
+		job->state = last;
+	}
+	*last = child;
+	return time;
+}
+
+static void prepare_clean(struct job *job)
+{
+	struct cowpool_snapshot snapshot;
+
+	prepare(job);
+	make_dirty(job);
+	snapshot = (struct cowpool_snapshot){ .addr = (uintptr_t)job->mem };
+	expect(ioctl(job->fd, COWPOOL_IOC_SNAPSHOT, &snapshot) >= 0, "SNAPSHOT");
+}
+
+static void prepare_clean_64(struct job *job)
+{
+	job->param = 64;
+	prepare_clean(job);
+}
+
+static double snapshot_again(struct job *job)
+{
+	struct cowpool_snapshot snapshot = { .addr = (uintptr_t)job->mem };
+	uint64_t time;
+	int fd;
+
+	time = clock_start();
+	fd = ioctl(job->fd, COWPOOL_IOC_SNAPSHOT, &snapshot);
+	time = clock_stop(time);
+	expect(fd >= 0, "SNAPSHOT");
+	close(fd);
+	return time;
+}
+
+/* The parameter says how many pages are written, all over 64 MiB. */
+static void prepare_reset(struct job *job)
+{
+	image_make(job, MIB(64));
+	job->mem = image_map(job, 0);
+}
+
+static void reset(struct job *job, unsigned int flags)
+{
+	struct cowpool_reset reset = {
+		.addr = (uintptr_t)job->mem,
+		.len = job->pages * PAGE,
+		.flags = flags,
+	};
+
+	expect(!ioctl(job->fd, COWPOOL_IOC_RESET, &reset), "RESET");
+	expect(reset.pages == job->param, "the number of pages reset");
+}
+
+static double reset_cycle(struct job *job)
+{
+	uint64_t time = clock_start();
+
+	write_pages(job, job->mem, job->pages / job->param);
+	reset(job, 0);
+	return (double)clock_stop(time) / job->param;
+}
+
+static double reset_keep_cycle(struct job *job)
+{
+	uint64_t time = clock_start();
+
+	write_pages(job, job->mem, job->pages / job->param);
+	reset(job, COWPOOL_RESET_KEEP);
+	return (double)clock_stop(time) / job->param;
+}
+
+static double dontneed_cycle(struct job *job)
+{
+	uint64_t time = clock_start();
+
+	write_pages(job, job->mem, job->pages / job->param);
+	expect(!madvise(job->mem, job->pages * PAGE, MADV_DONTNEED),
+	       "MADV_DONTNEED");
+	return (double)clock_stop(time) / job->param;
+}
+
+static const unsigned int sizes[] = { 1024, 64, 256, 0 };
+static const unsigned int largest[] = { 1024, 0 };
+static const unsigned int dirty[] = { 1024, 64, 256, 4096, 16384, 0 };
+
+#define FORK(fn)							\
+	.ours = { "cowpool", VIEW, prepare, fn },			\
+	.theirs = { "anonymous memory", ANON, prepare, fn }
+#define RESET(fn)							\
+	.ours = { "cowpool", VIEW, prepare_reset, fn },			\
+	.theirs = {							\
+		"MADV_DONTNEED on memfd MAP_PRIVATE", MEMFD,		\
+		prepare_reset, dontneed_cycle				\
+	}
+
+const struct bench_case share_cases[] = {
+	{ "fork", "%u MiB", sizes, PER_CALL, FORK(fork_once) },
+	{
+		"fork", "%u MiB in 4 KiB pages", largest, PER_CALL,
+		FORK(fork_once), .thp = "never"
+	},
+	{ "fork_write", "%u MiB", sizes, PER_CALL, FORK(fork_write) },
+	{
+		"fork_write", "%u MiB in 4 KiB pages", largest, PER_CALL,
+		FORK(fork_write), .thp = "never"
+	},
+	{
+		"snapshot", "%u MiB", sizes, PER_CALL,
+		.ours = { "cowpool", VIEW, prepare, snapshot },
+		.theirs = {
+			"fork() of anonymous memory", ANON,
+			prepare, fork_snapshot
+		},
+	},
+	{
+		"snapshot_again", "%u MiB", largest, PER_CALL,
+		.ours = { "cowpool", VIEW, prepare_clean, snapshot_again },
+		.theirs = {
+			"the same with 64 MiB", VIEW,
+			prepare_clean_64, snapshot_again
+		},
+	},
+	{
+		"reset_cycle", "%u pages of 64 MiB", dirty, PER_PAGE,
+		RESET(reset_cycle)
+	},
+	{
+		"reset_keep_cycle", "%u pages of 64 MiB", dirty, PER_PAGE,
+		RESET(reset_keep_cycle)
+	},
+	{ NULL }
+};
