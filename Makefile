@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# cowpool: copy-on-write as a kernel module. "make help" says what there is.
+
+KDIR ?= /lib/modules/$(shell uname -r)/build
+CACHE := $(or $(COWPOOL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/cowpool)
+MODULE_SOURCES := $(wildcard module/Kbuild module/*.[ch] uapi/linux/*.h)
+
+all: module tools
+
+help:
+	@echo 'On any machine that has Debian 12 or 13:'
+	@echo '  make demo        set up, build, and watch copy-on-write happen, in a VM'
+	@echo '  make check       set up, build, and run every check, in VMs'
+	@echo '  make check-debug  run the tests on kernels that check everything; builds those'
+	@echo '  make bench       set up, build, and measure against what the kernel has,'
+	@echo '                   in VMs (KERNELS="6.1 6.12 7-bench" CASES="fork reset_cycle")'
+	@echo 'For the running kernel, whose headers must be installed:'
+	@echo '  make             module/cowpool.ko, and the tools in build/tools'
+	@echo '  make install     put them where the system finds them (PREFIX, DESTDIR)'
+	@echo 'Parts:'
+	@echo '  make module      the module (KDIR=... for another kernel)'
+	@echo '  make tools       the command and the library'
+	@echo '  make selftests   the test programs, in build/selftests'
+	@echo '  make build/6.12/cowpool.ko   the module for one of the test kernels'
+	@echo '  make clean       remove all that was built'
+	@echo 'Arguments for the demo: make demo ARGS="--processes 8"'
+
+module:
+	@test -e $(KDIR)/Makefile || { \
+		echo 'No kernel headers in $(KDIR): install those of your kernel, or set KDIR.'; \
+		exit 1; }
+	$(MAKE) -C $(KDIR) M=$(CURDIR)/module modules
+
+tools:
+	$(MAKE) -C tools O=$(CURDIR)/build/tools
+
+selftests: build/kselftest tools
+	$(MAKE) -C selftests O=$(CURDIR)/build/selftests
+
+build/kselftest:
+	scripts/setup check
+	mkdir -p build
+	ln -sfn $(CACHE)/kselftest $@
+
+# The module for one of the kernels that scripts/vm runs, built beside links to
+# the source, so that several kernels can be built for at the same time. BTF is
+# left out: it needs pahole and vmlinux, and nothing here reads it.
+build/%/cowpool.ko: $(CACHE)/kernels/%/release $(MODULE_SOURCES)
+	@mkdir -p build/$*/module build/$*/uapi/linux
+	@ln -sf $(addprefix $(CURDIR)/,$(filter module/%,$(MODULE_SOURCES))) build/$*/module
+	@ln -sf $(addprefix $(CURDIR)/,$(filter uapi/%,$(MODULE_SOURCES))) build/$*/uapi/linux
+	flock build/$* $(MAKE) -C $(CACHE)/kernels/$*/build \
+		M=$(CURDIR)/build/$*/module KCFLAGS=-Werror \
+		CONFIG_DEBUG_INFO_BTF_MODULES= modules
+	@cp build/$*/module/cowpool.ko $@
+
+$(CACHE)/kernels/%/release:
+	scripts/kernels $*
+
+install: all
+	$(MAKE) -C $(KDIR) M=$(CURDIR)/module modules_install
+	$(MAKE) -C tools O=$(CURDIR)/build/tools install
+
+demo:
+	@scripts/setup demo
+	@$(MAKE) --no-print-directory -s tools build/6.12/cowpool.ko
+	@scripts/vm -- sh -c 'cowpool demo "$$@" && \
+		printf "\n/sys/kernel/debug/cowpool/stats:\n" && \
+		cat /sys/kernel/debug/cowpool/stats' demo $(ARGS)
+
+check:
+	@scripts/setup check
+	@scripts/check
+
+# The first for each part of what a kernel can check, the last for the newest
+DEBUG_KERNELS := 6.12-kasan 6.12-kcsan 7-kasan
+
+check-debug:
+	@scripts/setup debug
+	@scripts/check $(DEBUG_KERNELS)
+
+bench:
+	@scripts/bench -k '$(KERNELS)' $(CASES)
+
+clean:
+	rm -rf build
+	@if test -e $(KDIR)/Makefile; then \
+		$(MAKE) -C $(KDIR) M=$(CURDIR)/module clean; fi
+
+.PHONY: all help module tools selftests install demo check check-debug clean
+# make would take them for intermediate files
+.PRECIOUS: $(CACHE)/kernels/%/release

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the selftests share: pools with known content, views, counters,
+ * children and accesses that may raise a signal.
+ *
+ * The helpers take the harness's _metadata, so that they can use its
+ * ASSERT_*() themselves. Tests fork a lot, so they use TEST_F(): its
+ * _metadata is shared, and a failure in a child fails the test.
+ */
+#ifndef COWPOOL_TEST_H
+#define COWPOOL_TEST_H
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <linux/cowpool.h>
+#include <kselftest_harness.h>
+
+/* Seconds for a test: a busy machine that emulates another one is slow. */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 150
+
+#define DEBUGFS		"/sys/kernel/debug/cowpool/"
+#define PAGE		((size_t)sysconf(_SC_PAGESIZE))
+/* Pages that one PMD entry maps */
+#define PMD_PAGES	(PAGE / sizeof(uint64_t))
+
+/*
+ * Content. Word i of a page that carries tag t is t + i, so a torn page, or
+ * one at the wrong place, cannot go unnoticed. Tags tell who wrote the page;
+ * writer 0 is whoever filled the pool.
+ */
+#define TAG(writer, page)	(((uint64_t)(writer) << 48) | (((uint64_t)(page) + 1) << 16))
+#define TAG_TORN		UINT64_MAX
+
+static inline void *page_at(void *base, size_t page)
+{
+	return (char *)base + page * PAGE;
+}
+
+static inline void page_set(void *addr, uint64_t tag)
+{
+	volatile uint64_t *word = addr;
+
+	for (size_t i = 0; i < PAGE / sizeof(*word); i++)
+		word[i] = tag + i;
+}
+
+/* The tag that all of a page carries; 0 for a page of zeroes. */
+static inline uint64_t page_tag(const void *addr)
+{
+	const volatile uint64_t *word = addr;
+	uint64_t tag = word[0];
+
+	for (size_t i = 1; i < PAGE / sizeof(*word); i++)
+		if (word[i] != (tag ? tag + i : 0))
+			return TAG_TORN;
+	return tag;
+}
+
+/* Pools and views */
+
+static inline int device_open(struct __test_metadata *_metadata)
+{
+	int fd = open(COWPOOL_DEVICE, O_RDWR | O_CLOEXEC);
+
+	ASSERT_LE(0, fd) TH_LOG(COWPOOL_DEVICE ": %s", strerror(errno));
+	return fd;
+}
+
+/* A new pool; with @name NULL or "" an anonymous one. Returns its fd. */
+static inline int pool_create(struct __test_metadata *_metadata, size_t pages,
+			      const char *name, unsigned int mode)
+{
+	struct cowpool_create create = { .size = pages * PAGE, .mode = mode };
+	int fd = device_open(_metadata);
+
+	if (name)
+		snprintf(create.name, sizeof(create.name), "%s", name);
+	ASSERT_EQ(0, ioctl(fd, COWPOOL_IOC_CREATE, &create))
+		TH_LOG("CREATE: %s", strerror(errno));
+	return fd;
+}
+
+static inline int pool_attach(int fd, const char *name)
+{
+	struct cowpool_attach attach = {};
+
+	snprintf(attach.name, sizeof(attach.name), "%s", name);
+	return ioctl(fd, COWPOOL_IOC_ATTACH, &attach);
+}
+
+/* For teardowns: a failed test must not leave a name behind. */
+static inline void pool_forget(const char *name)
+{
+	int fd = open(COWPOOL_DEVICE, O_RDWR | O_CLOEXEC);
+
+	if (!pool_attach(fd, name))
+		ioctl(fd, COWPOOL_IOC_DESTROY);
+	close(fd);
+}
+
+/* Page n gets TAG(0, n). */
+static inline void pool_fill(struct __test_metadata *_metadata, int fd,
+			     size_t first, size_t pages)
+{
+	size_t batch = PMD_PAGES;
+	char *buffer = malloc(batch * PAGE);
+
+	ASSERT_NE(NULL, buffer);
+	while (pages) {
+		size_t n = pages < batch ? pages : batch;
+
+		for (size_t i = 0; i < n; i++)
+			page_set(page_at(buffer, i), TAG(0, first + i));
+		ASSERT_EQ((ssize_t)(n * PAGE),
+			  pwrite(fd, buffer, n * PAGE, first * PAGE))
+			TH_LOG("pwrite: %s", strerror(errno));
+		first += n;
+		pages -= n;
+	}
+	free(buffer);
+}
+
+/* An anonymous pool, filled. */
+static inline int pool_filled(struct __test_metadata *_metadata, size_t pages)
+{
+	int fd = pool_create(_metadata, pages, NULL, 0);
+
+	pool_fill(_metadata, fd, 0, pages);
+	return fd;
+}
+
+static inline uint64_t pool_page_tag(struct __test_metadata *_metadata, int fd,
+				     size_t page)
+{
+	uint64_t buffer[PAGE / sizeof(uint64_t)];
+
+	ASSERT_EQ((ssize_t)PAGE, pread(fd, buffer, PAGE, page * PAGE));
+	return page_tag(buffer);
+}
+
+static inline char *view_map(struct __test_metadata *_metadata, int fd,
+			     size_t pages)
+{
+	char *view = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE,
+			  MAP_SHARED, fd, 0);
+
+	ASSERT_NE(MAP_FAILED, view) TH_LOG("mmap: %s", strerror(errno));
+	return view;
+}
+
+static inline struct cowpool_info pool_info(struct __test_metadata *_metadata,
+					    int fd)
+{
+	struct cowpool_info info = {};
+
+	ASSERT_EQ(0, ioctl(fd, COWPOOL_IOC_INFO, &info))
+		TH_LOG("INFO: %s", strerror(errno));
+	return info;
+}
+
+static inline struct cowpool_info view_info(struct __test_metadata *_metadata,
+					    int fd, void *addr)
+{
+	struct cowpool_info info = {
+		.addr = (uintptr_t)addr,
+		.flags = COWPOOL_INFO_VIEW,
+	};
+
+	ASSERT_EQ(0, ioctl(fd, COWPOOL_IOC_INFO, &info))
+		TH_LOG("INFO of a view: %s", strerror(errno));
+	return info;
+}
+
+static inline uint64_t private_pages(struct __test_metadata *_metadata, int fd,
+				     void *addr)
+{
+	return view_info(_metadata, fd, addr).counters.private_pages;
+}
+
+/* All copies that a view has made. */
+static inline uint64_t view_copies(struct __test_metadata *_metadata, int fd,
+				   void *addr)
+{
+	struct cowpool_counters c = view_info(_metadata, fd, addr).counters;
+
+	return c.copies_first_touch + c.copies_after_read;
+}
+
+/* One value of debugfs's stats. */
+static inline uint64_t stat_value(struct __test_metadata *_metadata,
+				  const char *name)
+{
+	FILE *file = fopen(DEBUGFS "stats", "r");
+	char seen[64];
+	uint64_t value;
+	bool found = false;
+
+	ASSERT_NE(NULL, file) TH_LOG(DEBUGFS "stats: %s", strerror(errno));
+	while (!found && fscanf(file, "%63s %" SCNu64, seen, &value) == 2)
+		found = !strcmp(seen, name);
+	fclose(file);
+	ASSERT_TRUE(found) TH_LOG("no %s in " DEBUGFS "stats", name);
+	return value;
+}
+
+/* The physical page that stands in the page table at @addr, 0 for none. */
+static inline uint64_t frame_of(struct __test_metadata *_metadata, void *addr)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry;
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ((ssize_t)sizeof(entry),
+		  pread(fd, &entry, sizeof(entry),
+			(uintptr_t)addr / PAGE * sizeof(entry)));
+	close(fd);
+	return entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
+}
+
+/* Children and threads */
+
+static inline pid_t child_fork(struct __test_metadata *_metadata)
+{
+	pid_t pid = fork();
+
+	ASSERT_LE(0, pid) TH_LOG("fork: %s", strerror(errno));
+	return pid;
+}
+
+/* Waits for a child; it must have ended by itself and without complaint. */
+static inline void child_join(struct __test_metadata *_metadata, pid_t pid)
+{
+	int status;
+
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status) TH_LOG("child ended with status %#x", status);
+}
+
+/* A barrier for @n processes that descend from the caller. */
+static inline pthread_barrier_t *barrier_new(struct __test_metadata *_metadata,
+					     unsigned int n)
+{
+	pthread_barrier_t *barrier;
+	pthread_barrierattr_t attr;
+
+	barrier = mmap(NULL, sizeof(*barrier), PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, (void *)barrier);
+	pthread_barrierattr_init(&attr);
+	pthread_barrierattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+	ASSERT_EQ(0, pthread_barrier_init(barrier, &attr, n));
+	return barrier;
+}
+
+/* Accesses that may raise a signal */
+
+enum access { LOAD, STORE };
+
+static sigjmp_buf access_env;
+
+static inline void access_signalled(int sig)
+{
+	siglongjmp(access_env, sig);
+}
+
+/* Reads a byte, or writes back what it reads: 0, or the signal raised. */
+static inline int access_byte(void *addr, enum access access)
+{
+	struct sigaction action = { .sa_handler = access_signalled };
+	struct sigaction old_segv, old_bus;
+	volatile char *byte = addr;
+	int sig;
+
+	sigaction(SIGSEGV, &action, &old_segv);
+	sigaction(SIGBUS, &action, &old_bus);
+	sig = sigsetjmp(access_env, 1);
+	if (!sig) {
+		char value = *byte;
+
+		if (access == STORE)
+			*byte = value;
+	}
+	sigaction(SIGSEGV, &old_segv, NULL);
+	sigaction(SIGBUS, &old_bus, NULL);
+	return sig;
+}
+
+#endif /* COWPOOL_TEST_H */

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * munmap() of parts of a view: what is left works as before, what is gone is
+ * gone, and the view ends with its last part, whichever that is.
+ */
+#include "cowpool_test.h"
+
+#define PAGES 1200	/* 2 MiB entries, and a part of one */
+
+FIXTURE(munmap) {
+	int fd;
+	char *view;
+};
+
+FIXTURE_SETUP(munmap)
+{
+	self->fd = pool_filled(_metadata, PAGES);
+	self->view = view_map(_metadata, self->fd, PAGES);
+}
+
+FIXTURE_TEARDOWN(munmap)
+{
+	munmap(self->view, PAGES * PAGE);
+	close(self->fd);
+}
+
+/* Every 50th page is written. */
+static uint64_t expected_tag(size_t page)
+{
+	return TAG(page % 50 ? 0 : 1, page);
+}
+
+static void write_some(char *view)
+{
+	for (size_t page = 0; page < PAGES; page += 50)
+		page_set(page_at(view, page), expected_tag(page));
+}
+
+struct part {
+	size_t first, pages;
+};
+
+static bool in_part(const struct part *part, size_t page)
+{
+	return page >= part->first && page < part->first + part->pages;
+}
+
+TEST_F(munmap, parts)
+{
+	const struct part parts[] = {
+		{ 0, 1 },			/* head */
+		{ PAGES - 1, 1 },		/* tail */
+		{ 600, 1 },			/* the middle */
+		{ 511, 2 },			/* across two 2 MiB entries */
+		{ 512, 512 },			/* a whole one */
+		{ 0, 600 },
+		{ 100, PAGES - 100 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
+		const struct part *part = &parts[i];
+		char *view = view_map(_metadata, self->fd, PAGES);
+		uint64_t views = stat_value(_metadata, "views"), id;
+
+		write_some(view);
+		for (size_t page = 0; page < PAGES; page += 7)
+			page_tag(page_at(view, page));
+		id = view_info(_metadata, self->fd, view).view_id;
+		ASSERT_EQ(0, munmap(page_at(view, part->first), part->pages * PAGE));
+		EXPECT_EQ(views, stat_value(_metadata, "views"));
+		for (size_t page = 0; page < PAGES; page += 25) {
+			char *addr = page_at(view, page);
+
+			if (in_part(part, page)) {
+				EXPECT_EQ(SIGSEGV, access_byte(addr, LOAD));
+				continue;
+			}
+			EXPECT_EQ(expected_tag(page), page_tag(addr))
+				TH_LOG("part %zu, page %zu", i, page);
+			EXPECT_EQ(id, view_info(_metadata, self->fd, addr).view_id);
+			page_set(addr, TAG(2, page));
+			EXPECT_EQ(TAG(2, page), page_tag(addr));
+		}
+		munmap(view, PAGES * PAGE);
+		EXPECT_EQ(views - 1, stat_value(_metadata, "views"));
+	}
+	for (size_t page = 0; page < PAGES; page++)
+		EXPECT_EQ(TAG(0, page), page_tag(page_at(self->view, page)));
+}
+
+/* Three parts in every order: the last takes the view and its copies along. */
+TEST_F(munmap, last_part_ends_the_view)
+{
+	const struct part parts[] = { { 0, 300 }, { 300, 500 }, { 800, PAGES - 800 } };
+	const size_t orders[][3] = {
+		{ 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 },
+	};
+	uint64_t frames = stat_value(_metadata, "private_frames");
+	uint64_t views = stat_value(_metadata, "views");
+
+	for (size_t i = 0; i < ARRAY_SIZE(orders); i++) {
+		char *view = view_map(_metadata, self->fd, PAGES);
+
+		write_some(view);
+		EXPECT_EQ(frames + PAGES / 50, stat_value(_metadata, "private_frames"));
+		for (size_t n = 0; n < 3; n++) {
+			const struct part *part = &parts[orders[i][n]];
+
+			EXPECT_EQ(views + 1, stat_value(_metadata, "views"));
+			ASSERT_EQ(0, munmap(page_at(view, part->first), part->pages * PAGE));
+		}
+		EXPECT_EQ(views, stat_value(_metadata, "views"));
+		EXPECT_EQ(frames, stat_value(_metadata, "private_frames"));
+	}
+}
+
+/* A new view where the old one was knows nothing of it. */
+TEST_F(munmap, mapping_over)
+{
+	const size_t first = 500, pages = 100;
+	char *addr = page_at(self->view, first), *over;
+	uint64_t id = view_info(_metadata, self->fd, self->view).view_id;
+
+	write_some(self->view);
+	over = mmap(addr, pages * PAGE, PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_FIXED, self->fd, first * PAGE);
+	ASSERT_EQ(addr, over);
+	EXPECT_NE(id, view_info(_metadata, self->fd, over).view_id);
+	EXPECT_EQ(0, private_pages(_metadata, self->fd, over));
+	for (size_t page = 0; page < PAGES; page += 25) {
+		EXPECT_EQ(page >= first && page < first + pages ?
+			  TAG(0, page) : expected_tag(page),
+			  page_tag(page_at(self->view, page)));
+	}
+	page_set(over, TAG(3, first));
+	EXPECT_EQ(TAG(3, first), page_tag(over));
+	EXPECT_EQ(1, private_pages(_metadata, self->fd, over));
+}
+
+/* The child's parts are no business of the parent's. */
+TEST_F(munmap, in_a_child)
+{
+	pid_t child;
+
+	write_some(self->view);
+	child = child_fork(_metadata);
+	if (!child) {
+		ASSERT_EQ(0, munmap(page_at(self->view, 50), 700 * PAGE));
+		EXPECT_EQ(TAG(1, 0), page_tag(self->view));
+		EXPECT_EQ(TAG(1, 1000), page_tag(page_at(self->view, 1000)));
+		page_set(page_at(self->view, 1000), TAG(2, 1000));
+		_exit(0);
+	}
+	child_join(_metadata, child);
+	for (size_t page = 0; page < PAGES; page += 25)
+		EXPECT_EQ(expected_tag(page), page_tag(page_at(self->view, page)));
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * mmap(MAP_PRIVATE): the kernel's own copy-on-write over a pool. It must
+ * behave as over any file, so every test is done to a pool and to a memfd of
+ * the same content, and both must show the same.
+ */
+#include "cowpool_test.h"
+
+#define PAGES 1100
+
+FIXTURE(private_mmap) {
+	int fd;
+	char *map;
+	bool cowpool;
+};
+
+FIXTURE_VARIANT(private_mmap) {
+	bool cowpool;
+};
+
+FIXTURE_VARIANT_ADD(private_mmap, pool) { true };
+FIXTURE_VARIANT_ADD(private_mmap, memfd) { false };
+
+FIXTURE_SETUP(private_mmap)
+{
+	if (variant->cowpool) {
+		self->fd = pool_create(_metadata, PAGES, NULL, 0);
+	} else {
+		self->fd = memfd_create("reference", 0);
+		ASSERT_LE(0, self->fd);
+		ASSERT_EQ(0, ftruncate(self->fd, PAGES * PAGE));
+	}
+	/* The last pages are holes. */
+	pool_fill(_metadata, self->fd, 0, PAGES - 10);
+	self->map = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE,
+			 self->fd, 0);
+	ASSERT_NE(MAP_FAILED, self->map);
+}
+
+FIXTURE_TEARDOWN(private_mmap)
+{
+	for (size_t page = 0; page < PAGES; page++) {
+		EXPECT_EQ(page < PAGES - 10 ? TAG(0, page) : 0,
+			  pool_page_tag(_metadata, self->fd, page));
+	}
+	munmap(self->map, PAGES * PAGE);
+	close(self->fd);
+}
+
+static uint64_t expected_tag(size_t page, int writer)
+{
+	if (page % 50 == 0 || page == PAGES - 1)
+		return TAG(writer, page);
+	return page < PAGES - 10 ? TAG(0, page) : 0;
+}
+
+/* Half of the pages are read first. */
+static void write_some(char *map, int writer)
+{
+	for (size_t page = 0; page < PAGES; page += page == PAGES - 50 ? 49 : 50) {
+		if (page % 100)
+			page_tag(page_at(map, page));
+		page_set(page_at(map, page), TAG(writer, page));
+	}
+}
+
+static void expect_pages(struct __test_metadata *_metadata, char *map, int writer)
+{
+	for (size_t page = 0; page < PAGES; page++) {
+		EXPECT_EQ(expected_tag(page, writer), page_tag(page_at(map, page)))
+			TH_LOG("page %zu", page);
+	}
+}
+
+TEST_F(private_mmap, writes_are_private)
+{
+	char *other = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE,
+			   self->fd, 0);
+
+	ASSERT_NE(MAP_FAILED, other);
+	write_some(self->map, 1);
+	write_some(other, 2);
+	expect_pages(_metadata, self->map, 1);
+	expect_pages(_metadata, other, 2);
+	munmap(other, PAGES * PAGE);
+}
+
+TEST_F(private_mmap, fork)
+{
+	pid_t child;
+
+	write_some(self->map, 1);
+	child = child_fork(_metadata);
+	if (!child) {
+		expect_pages(_metadata, self->map, 1);
+		write_some(self->map, 2);
+		expect_pages(_metadata, self->map, 2);
+		_exit(0);
+	}
+	child_join(_metadata, child);
+	expect_pages(_metadata, self->map, 1);
+}
+
+/* Here MADV_DONTNEED does throw the private pages away. */
+TEST_F(private_mmap, dontneed)
+{
+	write_some(self->map, 1);
+	ASSERT_EQ(0, madvise(self->map, PAGES * PAGE, MADV_DONTNEED));
+	for (size_t page = 0; page < PAGES; page++) {
+		EXPECT_EQ(page < PAGES - 10 ? TAG(0, page) : 0,
+			  page_tag(page_at(self->map, page)));
+	}
+	write_some(self->map, 2);
+	expect_pages(_metadata, self->map, 2);
+}
+
+TEST_F(private_mmap, unwritten_pages_exist_once)
+{
+	char *other = mmap(NULL, PAGES * PAGE, PROT_READ, MAP_PRIVATE, self->fd, 0);
+	const size_t pages[] = { 1, 511, 512, 1024 };
+
+	ASSERT_NE(MAP_FAILED, other);
+	for (size_t i = 0; i < ARRAY_SIZE(pages); i++) {
+		char *mine = page_at(self->map, pages[i]), *theirs = page_at(other, pages[i]);
+
+		page_tag(mine);
+		page_tag(theirs);
+		EXPECT_NE(0, frame_of(_metadata, mine));
+		EXPECT_EQ(frame_of(_metadata, mine), frame_of(_metadata, theirs));
+		*mine = 0;
+		EXPECT_NE(frame_of(_metadata, mine), frame_of(_metadata, theirs));
+	}
+	munmap(other, PAGES * PAGE);
+}
+
+TEST_F(private_mmap, move_and_protect)
+{
+	char *moved;
+
+	write_some(self->map, 1);
+	ASSERT_EQ(0, mprotect(page_at(self->map, 40), 20 * PAGE, PROT_READ));
+	EXPECT_EQ(SIGSEGV, access_byte(page_at(self->map, 50), STORE));
+	ASSERT_EQ(0, mprotect(page_at(self->map, 40), 20 * PAGE, PROT_READ | PROT_WRITE));
+	expect_pages(_metadata, self->map, 1);
+	moved = mremap(self->map, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE);
+	ASSERT_NE(MAP_FAILED, moved);
+	self->map = moved;
+	expect_pages(_metadata, self->map, 1);
+	write_some(self->map, 2);
+	expect_pages(_metadata, self->map, 2);
+}
+
+/* It keeps the pool from being written, and is no view of ours. */
+TEST_F(private_mmap, what_the_pool_knows)
+{
+	struct cowpool_counters none = {};
+	struct cowpool_info info;
+	char byte = 0;
+
+	if (!variant->cowpool)
+		SKIP(return, "a memfd has no counters");
+	write_some(self->map, 1);
+	info = pool_info(_metadata, self->fd);
+	EXPECT_EQ(COWPOOL_STATE_MAPPED, info.state);
+	EXPECT_EQ(0, info.views);
+	EXPECT_EQ(0, memcmp(&none, &info.counters, sizeof(none)));
+	EXPECT_EQ(-1, pwrite(self->fd, &byte, 1, 0));
+	EXPECT_EQ(ETXTBSY, errno);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pools from one page to a tebibyte: what was never written reads as zeroes
+ * and takes no memory.
+ */
+#include "cowpool_test.h"
+
+FIXTURE(sparse) {
+	int fd;
+	char *view;
+};
+
+FIXTURE_VARIANT(sparse) {
+	size_t pages;
+};
+
+FIXTURE_VARIANT_ADD(sparse, one_page) { 1 };
+FIXTURE_VARIANT_ADD(sparse, three_pages) { 3 };
+FIXTURE_VARIANT_ADD(sparse, one_node) { 64 };
+FIXTURE_VARIANT_ADD(sparse, one_node_and_a_page) { 65 };
+FIXTURE_VARIANT_ADD(sparse, below_2_mib) { 511 };
+FIXTURE_VARIANT_ADD(sparse, two_levels) { 64 * 64 };
+FIXTURE_VARIANT_ADD(sparse, three_levels) { 64 * 64 + 1 };
+FIXTURE_VARIANT_ADD(sparse, odd) { 1234567 };
+FIXTURE_VARIANT_ADD(sparse, a_tebibyte) { 1UL << 28 };
+
+FIXTURE_SETUP(sparse)
+{
+	self->fd = pool_create(_metadata, variant->pages, NULL, 0);
+}
+
+FIXTURE_TEARDOWN(sparse)
+{
+	close(self->fd);
+}
+
+/* What the pool is filled with: its last page, and each power of two. */
+static bool is_filled(size_t page, size_t pages)
+{
+	return page == pages - 1 || (page && !(page & (page - 1)));
+}
+
+static uint64_t filled_tag(size_t page, size_t pages)
+{
+	return is_filled(page, pages) ? TAG(0, page) : 0;
+}
+
+TEST_F(sparse, holes)
+{
+	const size_t pages = variant->pages;
+	uint64_t frames = stat_value(_metadata, "pool_frames");
+	uint64_t private_frames = stat_value(_metadata, "private_frames");
+	uint64_t nodes = stat_value(_metadata, "nodes");
+	size_t filled = 1, private = 0;
+	pid_t child;
+
+	EXPECT_EQ(pages * PAGE, lseek(self->fd, 0, SEEK_END));
+	EXPECT_EQ(0, pool_page_tag(_metadata, self->fd, pages - 1));
+	EXPECT_EQ(frames, stat_value(_metadata, "pool_frames"));
+
+	pool_fill(_metadata, self->fd, pages - 1, 1);
+	for (size_t page = 1; page < pages - 1; page <<= 1) {
+		pool_fill(_metadata, self->fd, page, 1);
+		filled++;
+	}
+	EXPECT_EQ(filled, pool_info(_metadata, self->fd).filled_pages);
+
+	/* Both sides of each page that is filled */
+	self->view = view_map(_metadata, self->fd, pages);
+	for (size_t bit = 1; bit < 2 * pages; bit <<= 1) {
+		for (size_t page = bit - 1; page <= bit + 1 && page < pages; page++) {
+			uint64_t expected = filled_tag(page, pages);
+
+			EXPECT_EQ(expected, page_tag(page_at(self->view, page)))
+				TH_LOG("page %zu", page);
+			EXPECT_EQ(expected, pool_page_tag(_metadata, self->fd, page))
+				TH_LOG("page %zu", page);
+		}
+	}
+	EXPECT_EQ(filled_tag(pages - 1, pages), page_tag(page_at(self->view, pages - 1)));
+	EXPECT_EQ(private_frames, stat_value(_metadata, "private_frames"));
+	EXPECT_EQ(nodes, stat_value(_metadata, "nodes"));
+
+	/* Write at every second power of two, and behind it: a hole mostly. */
+	for (size_t bit = 1; bit < pages; bit <<= 2) {
+		for (size_t page = bit; page <= bit + 1 && page < pages; page++) {
+			*(uint64_t *)page_at(self->view, page) = page;
+			private++;
+		}
+	}
+	child = child_fork(_metadata);
+	for (size_t bit = 1; bit < pages; bit <<= 2) {
+		for (size_t page = bit; page <= bit + 1 && page < pages; page++) {
+			uint64_t *words = page_at(self->view, page);
+			uint64_t expected = filled_tag(page, pages);
+
+			EXPECT_EQ(page, words[0]);
+			EXPECT_EQ(expected ? expected + 511 : 0, words[511]);
+			EXPECT_EQ(expected, pool_page_tag(_metadata, self->fd, page));
+		}
+	}
+	if (!child)
+		_exit(0);
+	child_join(_metadata, child);
+	EXPECT_EQ(private, private_pages(_metadata, self->fd, self->view));
+	EXPECT_EQ(private_frames + private, stat_value(_metadata, "private_frames"));
+	/* A path of at most six nodes each */
+	EXPECT_GE(nodes + 6 * private, stat_value(_metadata, "nodes"));
+	munmap(self->view, pages * PAGE);
+	EXPECT_EQ(private_frames, stat_value(_metadata, "private_frames"));
+	EXPECT_EQ(nodes, stat_value(_metadata, "nodes"));
+}
+
+TEST_HARNESS_MAIN
