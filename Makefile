@@ -59,7 +59,8 @@ $(CACHE)/kernels/%/release:
 	scripts/kernels $*
 
 install: all
-	$(MAKE) -C $(KDIR) M=$(CURDIR)/module modules_install
+	$(MAKE) -C $(KDIR) M=$(CURDIR)/module \
+		INSTALL_MOD_PATH=$(DESTDIR) modules_install
 	$(MAKE) -C tools O=$(CURDIR)/build/tools install
 
 demo:
