@@ -213,7 +213,8 @@ TEST_F(counts, scripts)
 		EXPECT_EQ(row->private_pages, own.private_pages) TH_LOG("%s", row->script);
 		EXPECT_EQ(0, own.snapshots);
 		EXPECT_EQ(0, own.resets);
-		EXPECT_EQ(row->child_first_touch, child.copies_first_touch) TH_LOG("%s", row->script);
+		EXPECT_EQ(row->child_first_touch, child.copies_first_touch)
+			TH_LOG("%s", row->script);
 		EXPECT_EQ(row->child_after_read, child.copies_after_read) TH_LOG("%s", row->script);
 		EXPECT_EQ(row->child_reuses, child.reuses) TH_LOG("%s", row->script);
 		EXPECT_EQ(0, child.forks);

@@ -433,7 +433,8 @@ static void child_look(struct __test_metadata *_metadata,
 	for (size_t i = 0; write && i < WRITERS; i++) {
 		*writers[i].first = i;
 		*writers[i].second = i;
-		first[i] = second[i] = i;
+		first[i] = i;
+		second[i] = i;
 	}
 	for (int round = 0; round < 4; round++) {
 		sched_yield();

@@ -109,7 +109,7 @@ static int by_store(const struct target *t)
 static int by_atomics(const struct target *t)
 {
 	const uint64_t *data = t->data;
-	_Atomic uint64_t *to = (void *)t->to;
+	atomic_ullong *to = (void *)t->to;
 
 	for (size_t i = 0; i < PAGE / sizeof(*to); i++)
 		atomic_exchange(&to[i], data[i]);

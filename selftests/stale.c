@@ -206,13 +206,13 @@ TEST_F(orders, of_touching_neighbours)
 #define RACE_PAGES	(2 * RANGE_PAGES)
 /* Private copies spread over both ranges, with untouched neighbours. */
 static const size_t race_pages[] = { 0, 1, 2, 300, 511, 512, 700 };
-#define RACED		(sizeof(race_pages) / sizeof(race_pages[0]))
+#define RACED		ARRAY_SIZE(race_pages)
 
 struct race {
 	char *view;
-	_Atomic uint64_t published[RACED];
-	_Atomic bool stop;
-	_Atomic uint64_t stale, reads;
+	atomic_ullong published[RACED];
+	atomic_bool stop;
+	atomic_ullong stale, reads;
 };
 
 static volatile uint64_t *race_word(struct race *race, size_t i)
@@ -346,6 +346,132 @@ TEST_F(race, no_number_is_seen_again)
 	}
 	/* Something did race. */
 	EXPECT_LT(variant->views, reads);
+}
+
+/*
+ * A late install, provoked. A reader faults on a page again and again. On the
+ * same processor a writer of higher priority wakes up now and then, in the
+ * middle of such a fault at times: it writes the page and takes the entry
+ * away. When the reader goes on, it must not install what it looked up before.
+ *
+ * The kernel is made preemptible for that, where it can be. Elsewhere the test
+ * needs more luck.
+ */
+#define PREEMPT		"/sys/kernel/debug/sched/preempt"
+#define LATE_PAGES	2048
+
+struct late {
+	char *view;
+	atomic_size_t turn;	/* the page that it is about */
+	uint64_t stale;
+};
+
+static void late_wait(void)
+{
+	struct timespec time = { .tv_nsec = 20000 + rand() % 60000 };
+
+	nanosleep(&time, NULL);
+}
+
+static void *late_write(void *arg)
+{
+	struct sched_param priority = { .sched_priority = 1 };
+	struct late *late = arg;
+
+	pthread_setschedparam(pthread_self(), SCHED_FIFO, &priority);
+	for (size_t page = 0; page < LATE_PAGES; page++) {
+		volatile uint64_t *word = page_at(late->view, page);
+
+		late->turn = page;
+		late_wait();
+		*word = TAG(9, page);
+		madvise((void *)word, PAGE, MADV_DONTNEED);
+		/* The reader goes on, whatever it is at. */
+		late_wait();
+		late->stale += *word != TAG(9, page);
+	}
+	late->turn = LATE_PAGES;
+	return NULL;
+}
+
+FIXTURE(late) {
+	int fd;
+	char preempt[64];	/* what the kernel was set to, or empty */
+};
+
+FIXTURE_VARIANT(late) {
+	bool forked;		/* the pages replaced are private ones */
+};
+
+FIXTURE_VARIANT_ADD(late, page_of_the_pool) { false };
+FIXTURE_VARIANT_ADD(late, page_of_a_relative) { true };
+
+static void preempt_set(const char *value)
+{
+	int fd = open(PREEMPT, O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0 && write(fd, value, strlen(value)) < 0)
+		ksft_print_msg("cannot set " PREEMPT " to %s\n", value);
+	close(fd);
+}
+
+FIXTURE_SETUP(late)
+{
+	/* "none voluntary (full)": the mode in brackets is the present one. */
+	FILE *file = fopen(PREEMPT, "r");
+
+	if (file) {
+		if (fscanf(file, "%*[^(](%63[^)]", self->preempt) != 1)
+			self->preempt[0] = '\0';
+		fclose(file);
+		preempt_set("full");
+	}
+	self->fd = pool_filled(_metadata, LATE_PAGES);
+}
+
+FIXTURE_TEARDOWN_PARENT(late)
+{
+	if (self->preempt[0])
+		preempt_set(self->preempt);
+}
+
+TEST_F(late, install)
+{
+	struct late late = { .view = view_map(_metadata, self->fd, LATE_PAGES) };
+	pthread_t writer;
+	cpu_set_t cpu;
+	pid_t child = 0;
+	size_t page;
+
+	CPU_ZERO(&cpu);
+	CPU_SET(sched_getcpu(), &cpu);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(cpu), &cpu));
+	if (variant->forked) {
+		for (page = 0; page < LATE_PAGES; page++)
+			page_set(page_at(late.view, page), TAG(1, page));
+		child = child_fork(_metadata);
+		if (!child) {
+			for (;;)
+				pause();
+		}
+	}
+	ASSERT_EQ(0, pthread_create(&writer, NULL, late_write, &late));
+	while ((page = late.turn) < LATE_PAGES) {
+		char *addr = page_at(late.view, page);
+
+		*(volatile char *)addr;
+		madvise(addr, PAGE, MADV_DONTNEED);
+	}
+	pthread_join(writer, NULL);
+	EXPECT_EQ(0, late.stale);
+	EXPECT_EQ(variant->forked ? 2 * LATE_PAGES : LATE_PAGES,
+		  view_copies(_metadata, self->fd, late.view));
+	if (child) {
+		kill(child, SIGKILL);
+		ASSERT_EQ(child, waitpid(child, NULL, 0));
+	}
+	munmap(late.view, LATE_PAGES * PAGE);
+	close(self->fd);
 }
 
 TEST_HARNESS_MAIN

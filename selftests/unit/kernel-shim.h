@@ -90,6 +90,9 @@ static inline void *kmem_cache_zalloc(struct kmem_cache *cache, gfp_t gfp)
 	return calloc(1, cache->size);
 }
 
-#define kmem_cache_free(cache, p)	free(p)
+static inline void kmem_cache_free(struct kmem_cache *cache, void *p)
+{
+	free(p);
+}
 
 #endif

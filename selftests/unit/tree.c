@@ -329,7 +329,8 @@ int main(int argc, char **argv)
 		run_case(operations / NR_CASES + 1);
 	}
 	cow_tree_teardown();
-	printf("ok: %lu operations, seed %lu, %lu slots checked, %lu allocations refused, no node or page left\n",
-	       operations, seed, nr_checks, nr_refused);
+	printf("ok: %lu operations, seed %lu, %lu slots checked, ", operations,
+	       seed, nr_checks);
+	printf("%lu allocations refused, no node or page left\n", nr_refused);
 	return 0;
 }
