@@ -361,8 +361,8 @@ TEST_F(race, no_number_is_seen_again)
 #define LATE_PAGES	2048
 
 struct late {
-	char *view;
 	atomic_size_t turn;	/* the page that it is about */
+	char *view;
 	uint64_t stale;
 };
 

@@ -98,6 +98,7 @@ _Noreturn void fail(const char *format, ...)
 	__attribute__((format(printf, 1, 2)));
 void expect(bool condition, const char *what);
 void write_setting(const char *path, const char *value);
+_Noreturn void stand_by(void);
 uint64_t clock_start(void);
 uint64_t clock_stop(uint64_t start);
 

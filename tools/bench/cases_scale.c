@@ -11,18 +11,9 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-/* A process that does nothing but have what it had when it was forked. */
-static void stand_by(void)
-{
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	for (;;)
-		pause();
-}
 
 /* Another process has all views but ours, and has read them through. */
 static void prepare_views(struct job *job)

@@ -14,17 +14,38 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Every 100th page: 1 % is written between two forks or snapshots. */
+/* 1 % of the pages is written between two forks or snapshots. */
 #define DIRTY_STEP	100
 
-static void prepare(struct job *job)
+/*
+ * Nobody shares the image, as yet: in anonymous memory, all of it is this
+ * process's own.
+ */
+static void prepare_alone(struct job *job)
 {
 	image_make(job, MIB(job->param));
 	job->mem = image_map(job, 0);
 	read_all(job, job->mem);
 }
 
-/* Writes 1 %, and has everything mapped that can be. */
+/*
+ * The image is shared, until it is written to: a view shares it with its pool,
+ * anonymous memory with a process that was forked.
+ */
+static void prepare(struct job *job)
+{
+	prepare_alone(job);
+	if (job->kind != ANON)
+		return;
+	switch (fork()) {
+	case -1:
+		fail("fork");
+	case 0:
+		stand_by();
+	}
+}
+
+/* Writes every 100th page, and has everything mapped that can be. */
 static void make_dirty(struct job *job)
 {
 	write_pages(job, job->mem, DIRTY_STEP);
@@ -40,13 +61,11 @@ static void wait_for(pid_t child)
 	       "the child's end");
 }
 
-static double fork_once(struct job *job)
+static double time_fork(void)
 {
-	uint64_t time;
+	uint64_t time = clock_start();
 	pid_t child;
 
-	make_dirty(job);
-	time = clock_start();
 	child = fork();
 	if (!child)
 		_exit(0);
@@ -54,6 +73,23 @@ static double fork_once(struct job *job)
 	expect(child > 0, "fork");
 	wait_for(child);
 	return time;
+}
+
+static double fork_once(struct job *job)
+{
+	make_dirty(job);
+	return time_fork();
+}
+
+/* As many pages, but side by side. */
+static double fork_block(struct job *job)
+{
+	struct job block = *job;
+
+	block.pages /= DIRTY_STEP;
+	write_pages(&block, job->mem, 1);
+	read_all(job, job->mem);
+	return time_fork();
 }
 
 static double fork_write(struct job *job)
@@ -107,8 +143,7 @@ static double fork_snapshot(struct job *job)
 	time = clock_start();
 	child = fork();
 	if (!child)
-		for (;;)
-			pause();
+		stand_by();
 	time = clock_stop(time);
 	expect(child > 0, "fork");
 	if (last) {
@@ -169,7 +204,7 @@ static void reset(struct job *job, unsigned int flags)
 	};
 
 	expect(!ioctl(job->fd, COWPOOL_IOC_RESET, &reset), "RESET");
-	expect(reset.pages == job->param, "the number of pages reset");
+	expect(reset.pages == job->param, "the number of pages");
 }
 
 static double reset_cycle(struct job *job)
@@ -204,7 +239,7 @@ static const unsigned int sizes[] = { 1024, 64, 256, 0 };
 static const unsigned int largest[] = { 1024, 0 };
 static const unsigned int dirty[] = { 1024, 64, 256, 4096, 16384, 0 };
 
-#define FORK(fn)							\
+#define FORK(prepare, fn)						\
 	.ours = { "cowpool", VIEW, prepare, fn },			\
 	.theirs = { "anonymous memory", ANON, prepare, fn }
 #define RESET(fn)							\
@@ -215,15 +250,22 @@ static const unsigned int dirty[] = { 1024, 64, 256, 4096, 16384, 0 };
 	}
 
 const struct bench_case share_cases[] = {
-	{ "fork", "%u MiB", sizes, PER_CALL, FORK(fork_once) },
+	{ "fork", "%u MiB", sizes, PER_CALL, FORK(prepare, fork_once) },
 	{
-		"fork", "%u MiB in 4 KiB pages", largest, PER_CALL,
-		FORK(fork_once), .thp = "never"
+		"fork", "%u MiB, 1 %% in one piece", largest, PER_CALL,
+		FORK(prepare, fork_block)
 	},
-	{ "fork_write", "%u MiB", sizes, PER_CALL, FORK(fork_write) },
 	{
-		"fork_write", "%u MiB in 4 KiB pages", largest, PER_CALL,
-		FORK(fork_write), .thp = "never"
+		"fork", "%u MiB, never shared", largest, PER_CALL,
+		FORK(prepare_alone, fork_once)
+	},
+	{
+		"fork_write", "%u MiB", sizes, PER_CALL,
+		FORK(prepare, fork_write)
+	},
+	{
+		"fork_write", "%u MiB, never shared", largest, PER_CALL,
+		FORK(prepare_alone, fork_write)
 	},
 	{
 		"snapshot", "%u MiB", sizes, PER_CALL,

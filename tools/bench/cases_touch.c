@@ -8,7 +8,6 @@
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -136,22 +135,40 @@ static double munmap_dirty(struct job *job)
 }
 
 /*
+ * As the kernel's copy-on-write copies, on a processor without fast string
+ * instructions: 32 bytes in 12 instructions. (With them, a clock that counts
+ * instructions counts a byte as one; see Documentation.)
+ */
+static void copy_page(char *to, const char *from)
+{
+	size_t left = PAGE / 32;
+
+	asm volatile("1:\n\t"
+		     "mov 0(%1), %%r8\n\t"
+		     "mov 8(%1), %%r9\n\t"
+		     "mov 16(%1), %%r10\n\t"
+		     "mov 24(%1), %%r11\n\t"
+		     "lea 32(%1), %1\n\t"
+		     "mov %%r8, 0(%0)\n\t"
+		     "mov %%r9, 8(%0)\n\t"
+		     "mov %%r10, 16(%0)\n\t"
+		     "mov %%r11, 24(%0)\n\t"
+		     "lea 32(%0), %0\n\t"
+		     "dec %2\n\t"
+		     "jnz 1b"
+		     : "+r"(to), "+r"(from), "+r"(left)
+		     : : "r8", "r9", "r10", "r11", "memory", "cc");
+}
+
+/*
  * What copy-on-write cannot do without: a fault on fresh memory, and a copy of
- * a page, by the instruction with which the kernel copies.
+ * a page.
  */
 static void prepare_floor(struct job *job)
 {
 	prepare(job);
 	job->mem = image_map(job, 0);
 	read_all(job, job->mem);
-}
-
-static void copy_page(void *to, const void *from)
-{
-	size_t words = PAGE / 8;
-
-	asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words)
-		     : : "memory");
 }
 
 static double floor_once(struct job *job)

@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <linux/cowpool.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>

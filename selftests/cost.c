@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Cost follows what changed: what fork, SNAPSHOT and RESET allocate, and what
+ * they take out of page tables, is bounded by the pages that were written,
+ * whatever the size of the view. Counts, not times.
+ */
+#include "snapshot.h"
+
+#include <sys/resource.h>
+
+#define DIRTY	40	/* pages written */
+#define CLEAN	40	/* pages only read */
+
+FIXTURE(cost) {
+	int fd;
+	char *view;
+	size_t step;
+};
+
+FIXTURE_VARIANT(cost) {
+	size_t pages;
+	size_t filled;
+	unsigned int levels;	/* nodes from the root to a page */
+};
+
+FIXTURE_VARIANT_ADD(cost, mib_64) { 16384, 16384, 3 };
+FIXTURE_VARIANT_ADD(cost, gib_1_sparse) { 262144, 1000, 3 };
+FIXTURE_VARIANT_ADD(cost, gib_64_sparse) { 16777216, 1000, 4 };
+
+/* Far apart, so that no two share a leaf. */
+static char *dirty_page(char *view, size_t step, size_t i)
+{
+	return page_at(view, i * step);
+}
+
+static char *clean_page(char *view, size_t step, size_t i)
+{
+	return page_at(view, i * step + step / 2);
+}
+
+static void write_dirty(char *view, size_t step, unsigned int writer)
+{
+	for (size_t i = 0; i < DIRTY; i++)
+		page_set(dirty_page(view, step, i), TAG(writer, i));
+}
+
+static void read_clean(char *view, size_t step)
+{
+	for (size_t i = 0; i < CLEAN; i++)
+		*(volatile char *)clean_page(view, step, i);
+}
+
+static void read_all(char *view, size_t step)
+{
+	read_clean(view, step);
+	for (size_t i = 0; i < DIRTY; i++)
+		*(volatile char *)dirty_page(view, step, i);
+}
+
+FIXTURE_SETUP(cost)
+{
+	self->step = variant->pages / (DIRTY + 1);
+	self->fd = pool_create(_metadata, variant->pages, NULL, 0);
+	pool_fill(_metadata, self->fd, 0, variant->filled);
+	self->view = view_map(_metadata, self->fd, variant->pages);
+	write_dirty(self->view, self->step, 1);
+	read_clean(self->view, self->step);
+}
+
+FIXTURE_TEARDOWN(cost)
+{
+	munmap(self->view, variant->pages * PAGE);
+	close(self->fd);
+	EXPECT_EQ(0, stat_value(_metadata, "private_frames"));
+	EXPECT_EQ(0, stat_value(_metadata, "nodes"));
+}
+
+/* What is there, or has happened to the view. */
+struct cost {
+	uint64_t nodes, frames, read_faults, copies;
+};
+
+static struct cost cost_now(struct __test_metadata *_metadata, int fd, char *view)
+{
+	return (struct cost){
+		.nodes = stat_value(_metadata, "nodes"),
+		.frames = stat_value(_metadata, "private_frames"),
+		.read_faults = view_info(_metadata, fd, view).counters.read_faults,
+		.copies = view_copies(_metadata, fd, view),
+	};
+}
+
+#define COST() cost_now(_metadata, self->fd, self->view)
+
+TEST_F(cost, first_writes)
+{
+	struct cost now = COST();
+
+	EXPECT_EQ(DIRTY, now.frames);
+	EXPECT_EQ(DIRTY, now.copies);
+	EXPECT_LE(now.nodes, 1 + (variant->levels - 1) * DIRTY);
+	EXPECT_GE(now.nodes, DIRTY);
+}
+
+TEST_F(cost, snapshot)
+{
+	struct cost before = COST(), after;
+	int snapshot = snapshot_take(_metadata, self->fd, self->view);
+
+	/* Nothing is allocated, */
+	after = COST();
+	EXPECT_EQ(before.nodes, after.nodes);
+	EXPECT_EQ(before.frames, after.frames);
+	EXPECT_EQ(before.copies, after.copies);
+	/* and only what was written has left the page table. */
+	read_all(self->view, self->step);
+	after = COST();
+	EXPECT_LE(after.read_faults - before.read_faults, DIRTY);
+	EXPECT_LT(before.read_faults, after.read_faults);
+
+	/* One page more is one page and one path. */
+	page_set(dirty_page(self->view, self->step, 5), TAG(2, 5));
+	after = COST();
+	EXPECT_EQ(before.frames + 1, after.frames);
+	EXPECT_EQ(before.nodes + variant->levels, after.nodes);
+	close(snapshot);
+	after = COST();
+	EXPECT_EQ(before.frames, after.frames);
+	EXPECT_EQ(before.nodes, after.nodes);
+}
+
+/* Only what was written since the last one counts. */
+TEST_F(cost, snapshot_again)
+{
+	int first = snapshot_take(_metadata, self->fd, self->view), second;
+	struct cost before, after;
+
+	read_all(self->view, self->step);
+	page_set(dirty_page(self->view, self->step, 5), TAG(2, 5));
+	before = COST();
+	second = snapshot_take(_metadata, self->fd, self->view);
+	read_all(self->view, self->step);
+	after = COST();
+	EXPECT_EQ(before.nodes, after.nodes);
+	EXPECT_EQ(before.frames, after.frames);
+	EXPECT_LE(after.read_faults - before.read_faults, 1);
+	close(second);
+	close(first);
+}
+
+TEST_F(cost, snapshot_of_clean_view)
+{
+	char *clean = view_map(_metadata, self->fd, variant->pages);
+	struct cost before, after;
+	int snapshot;
+
+	read_all(clean, self->step);
+	before = cost_now(_metadata, self->fd, clean);
+	for (int i = 0; i < 10; i++) {
+		snapshot = snapshot_take(_metadata, self->fd, clean);
+		read_all(clean, self->step);
+		after = cost_now(_metadata, self->fd, clean);
+		EXPECT_EQ(0, memcmp(&before, &after, sizeof(before)));
+		close(snapshot);
+	}
+	munmap(clean, variant->pages * PAGE);
+}
+
+TEST_F(cost, fork)
+{
+	struct cost before = COST(), after;
+	pid_t child = child_fork(_metadata);
+
+	if (!child) {
+		after = COST();
+		EXPECT_EQ(before.nodes, after.nodes);
+		EXPECT_EQ(before.frames, after.frames);
+		EXPECT_EQ(0, after.copies);
+		page_set(dirty_page(self->view, self->step, 5), TAG(2, 5));
+		after = COST();
+		EXPECT_EQ(before.nodes + variant->levels, after.nodes);
+		EXPECT_EQ(before.frames + 1, after.frames);
+		_exit(0);
+	}
+	child_join(_metadata, child);
+	read_all(self->view, self->step);
+	after = COST();
+	EXPECT_EQ(before.nodes, after.nodes);
+	EXPECT_EQ(before.frames, after.frames);
+	EXPECT_EQ(before.copies, after.copies);
+	EXPECT_LE(after.read_faults - before.read_faults, DIRTY);
+}
+
+TEST_F(cost, reset)
+{
+	struct cost before = COST(), after;
+
+	/* A range: what is left of the path to its ends stays. */
+	EXPECT_EQ(3, reset_try(self->fd, dirty_page(self->view, self->step, 1),
+			       3 * self->step, 0));
+	after = COST();
+	EXPECT_EQ(before.frames - 3, after.frames);
+	EXPECT_LE(after.nodes, before.nodes);
+	read_all(self->view, self->step);
+	after = COST();
+	EXPECT_LE(after.read_faults - before.read_faults, 3);
+
+	before = COST();
+	EXPECT_EQ(DIRTY - 3, reset_try(self->fd, self->view, variant->pages, 0));
+	after = COST();
+	EXPECT_EQ(0, after.frames);
+	EXPECT_EQ(0, after.nodes);
+	read_all(self->view, self->step);
+	after = COST();
+	EXPECT_LE(after.read_faults - before.read_faults, DIRTY - 3);
+}
+
+/* A loop that writes the same pages again and again costs no fault at all. */
+TEST_F(cost, reset_keep)
+{
+	struct cost before = COST(), after;
+
+	for (int round = 2; round < 10; round++) {
+		EXPECT_EQ(DIRTY, reset_try(self->fd, self->view, variant->pages,
+					   COWPOOL_RESET_KEEP));
+		write_dirty(self->view, self->step, round);
+		read_all(self->view, self->step);
+		after = COST();
+		EXPECT_EQ(0, memcmp(&before, &after, sizeof(before)));
+	}
+	EXPECT_EQ(0, view_info(_metadata, self->fd, self->view).counters.reuses);
+}
+
+#define CHAIN 1000
+
+/* Snapshot after snapshot, each dropped: nothing piles up. */
+TEST_F(cost, chain_of_dropped_snapshots)
+{
+	struct cost before = COST(), after;
+
+	for (int i = 0; i < CHAIN; i++) {
+		int snapshot = snapshot_take(_metadata, self->fd, self->view);
+
+		page_set(dirty_page(self->view, self->step, i % DIRTY), TAG(2, i));
+		close(snapshot);
+	}
+	after = COST();
+	EXPECT_EQ(before.nodes, after.nodes);
+	EXPECT_EQ(before.frames, after.frames);
+	EXPECT_EQ(before.copies + CHAIN, after.copies);
+}
+
+/* All kept: each costs a page and a path, and gives it back, in any order. */
+TEST_F(cost, chain_of_kept_snapshots)
+{
+	struct rlimit limit = { CHAIN + 100, CHAIN + 100 };
+	struct cost before = COST(), after;
+	int *snapshots = calloc(CHAIN, sizeof(*snapshots));
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
+	for (int i = 0; i < CHAIN; i++) {
+		snapshots[i] = snapshot_take(_metadata, self->fd, self->view);
+		page_set(dirty_page(self->view, self->step, i % DIRTY), TAG(2, i));
+	}
+	after = COST();
+	EXPECT_EQ(before.frames + CHAIN, after.frames);
+	EXPECT_EQ(before.nodes + CHAIN * variant->levels, after.nodes);
+	/* 7 and 1000 have no common divisor. */
+	for (int i = 0; i < CHAIN; i++)
+		close(snapshots[i * 7 % CHAIN]);
+	after = COST();
+	EXPECT_EQ(before.frames, after.frames);
+	EXPECT_EQ(before.nodes, after.nodes);
+	free(snapshots);
+}
+
+#define DEPTH 200
+
+/*
+ * A snapshot of a view of a snapshot of ...: the newest is as flat as the
+ * first, and of those below it nothing is left but what it shows itself.
+ */
+TEST_F(cost, deep_snapshots)
+{
+	int fd = snapshot_take(_metadata, self->fd, self->view);
+	struct cost before = COST(), after;
+
+	for (int depth = 0; depth < DEPTH; depth++) {
+		char *view = view_map(_metadata, fd, variant->pages);
+		int next;
+
+		page_set(dirty_page(view, self->step, depth % 5), TAG(3, depth));
+		next = snapshot_take(_metadata, fd, view);
+		munmap(view, variant->pages * PAGE);
+		close(fd);
+		fd = next;
+	}
+	after = COST();
+	/* Five pages differ from those of the first view. */
+	EXPECT_EQ(before.frames + 5, after.frames);
+	EXPECT_LE(after.nodes, before.nodes + 1 + 5 * (variant->levels - 1));
+	for (int i = 0; i < DIRTY; i++)
+		EXPECT_EQ(i < 5 ? TAG(3, DEPTH - 5 + i) : TAG(1, i),
+			  pool_page_tag(_metadata, fd, i * self->step));
+	close(fd);
+}
+
+TEST_HARNESS_MAIN
