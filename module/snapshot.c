@@ -123,15 +123,6 @@ struct reset {
 	unsigned long shared;
 };
 
-static int reset_zap(unsigned long first, unsigned long nr, void *arg)
-{
-	struct reset *reset = arg;
-
-	cowpool_view_zap(reset->view, first, nr);
-	reset->pages += nr;
-	return 0;
-}
-
 /*
  * Copies the pool's content back into pages that only the view holds. Stops
  * with 1 at one that others hold too, or may have got hold of when they did.
@@ -168,22 +159,12 @@ static int reset_in_place(unsigned long first, unsigned long nr, void *arg)
 static int reset_drop(struct reset *reset, unsigned long first,
 		      unsigned long last)
 {
-	struct cowpool_view *view = reset->view;
-	struct cowpool_pool *pool = view->mapping->pool;
-	unsigned long before = reset->pages;
-	int err = 0;
+	long pages = cowpool_view_drop(reset->view, first, last);
 
-	cow_tree_diff(&view->tree, &pool->tree, first, last, reset_zap, reset);
-	if (!first && last == pool->nr_pages - 1) {
-		cow_tree_drop(&view->tree);
-		cow_tree_share(&view->tree, &pool->tree);
-	} else if (reset->pages != before) {
-		err = cow_tree_restore(&view->tree, &pool->tree, first, last,
-				       GFP_KERNEL_ACCOUNT);
-	}
-	if (!err)
-		view->counters.private_pages -= reset->pages - before;
-	return err;
+	if (pages < 0)
+		return pages;
+	reset->pages += pages;
+	return 0;
 }
 
 /* Keeps the private pages of a range, but for those that others hold too. */

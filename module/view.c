@@ -254,6 +254,51 @@ static int zap_run(unsigned long first, unsigned long nr, void *view)
 	return 0;
 }
 
+struct drop {
+	struct cowpool_view *view;
+	long pages;
+};
+
+static int drop_run(unsigned long first, unsigned long nr, void *arg)
+{
+	struct drop *drop = arg;
+
+	cowpool_view_zap(drop->view, first, nr);
+	drop->pages += nr;
+	return 0;
+}
+
+/**
+ * cowpool_view_drop() - go back to the pool's pages in a part of a view
+ * @view: the view, whose lock the caller holds. Faults in that part are locked
+ *	out, or it is not mapped
+ * @first: first page
+ * @last: last page
+ *
+ * Return: the number of pages that differed, or -ENOMEM with the content
+ * unchanged.
+ */
+long cowpool_view_drop(struct cowpool_view *view, unsigned long first,
+		      unsigned long last)
+{
+	struct cowpool_pool *pool = view->mapping->pool;
+	struct drop drop = { .view = view };
+	int err = 0;
+
+	cow_tree_diff(&view->tree, &pool->tree, first, last, drop_run, &drop);
+	if (!first && last == pool->nr_pages - 1) {
+		cow_tree_drop(&view->tree);
+		cow_tree_share(&view->tree, &pool->tree);
+	} else if (drop.pages) {
+		err = cow_tree_restore(&view->tree, &pool->tree, first, last,
+				       GFP_KERNEL_ACCOUNT);
+	}
+	if (err)
+		return err;
+	view->counters.private_pages -= drop.pages;
+	return drop.pages;
+}
+
 struct share {
 	struct cowpool_view *from;
 	struct cow_tree *to;
@@ -413,13 +458,50 @@ static void view_open(struct vm_area_struct *vma)
 		vma->vm_private_data = view_fork(view, vma->vm_mm);
 }
 
-/* A VMA goes. Its entries are out of the page tables already. */
+/*
+ * Whether a VMA of the view shows any of what @gone showed: mremap() has moved
+ * that, or has failed to.
+ */
+static bool view_shows(struct cowpool_view *view,
+		       struct vm_area_struct *gone)
+{
+	VMA_ITERATOR(vmi, view->mm, 0);
+	unsigned int left = view->nr_vmas;
+	struct vm_area_struct *vma;
+
+	for_each_vma(vmi, vma) {
+		if (vma == gone || cowpool_view_of(vma) != view)
+			continue;
+		if (vma->vm_pgoff < gone->vm_pgoff + vma_pages(gone) &&
+		    gone->vm_pgoff < vma->vm_pgoff + vma_pages(vma))
+			return true;
+		if (!--left)
+			break;
+	}
+	return false;
+}
+
+/*
+ * A VMA goes. Its entries are out of the page tables already. With the last
+ * one goes the view, with another one what was private there; but if the
+ * process is going, the last one will do it all.
+ */
 static void view_close(struct vm_area_struct *vma)
 {
 	struct cowpool_view *view = vma->vm_private_data;
 
-	if (!--view->nr_vmas)
+	if (!--view->nr_vmas) {
 		view_free(view);
+		return;
+	}
+	if (!vma_pages(vma) || !atomic_read(&view->mm->mm_users) ||
+	    view_shows(view, vma))
+		return;
+	mutex_lock(&view->lock);
+	/* Where there is no memory for that it stays until the view ends. */
+	cowpool_view_drop(view, vma->vm_pgoff,
+			  vma->vm_pgoff + vma_pages(vma) - 1);
+	mutex_unlock(&view->lock);
 }
 
 static const struct vm_operations_struct view_vm_ops = {

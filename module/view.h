@@ -76,6 +76,8 @@ void cowpool_view_lock_faults(struct cowpool_view *view,
 int cowpool_view_share(struct cow_tree *to, struct cowpool_view *from);
 void cowpool_view_zap(struct cowpool_view *view, unsigned long first,
 		      unsigned long nr);
+long cowpool_view_drop(struct cowpool_view *view, unsigned long first,
+		       unsigned long last);
 
 struct page *cowpool_private_page_copy(struct vm_area_struct *vma,
 				       unsigned long addr, struct page *from);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * munmap() of parts of a view: what is left works as before, what is gone is
- * gone, and the view ends with its last part, whichever that is.
+ * gone with its copies, and the view ends with its last part, whichever that is.
  */
 #include "cowpool_test.h"
 
@@ -135,6 +135,34 @@ TEST_F(munmap, mapping_over)
 	page_set(over, TAG(3, first));
 	EXPECT_EQ(TAG(3, first), page_tag(over));
 	EXPECT_EQ(1, private_pages(_metadata, self->fd, over));
+}
+
+/* The copies of a part go with it, and no others; mremap() takes them along. */
+TEST_F(munmap, copies_of_a_part)
+{
+	uint64_t frames = stat_value(_metadata, "private_frames");
+	char *view = self->view, *moved;
+
+	for (size_t page = 0; page < PAGES; page++)
+		page_set(page_at(view, page), TAG(1, page));
+	ASSERT_EQ(0, munmap(page_at(view, 100), 600 * PAGE));
+	EXPECT_EQ(PAGES - 600, private_pages(_metadata, self->fd, view));
+	EXPECT_EQ(frames + PAGES - 600, stat_value(_metadata, "private_frames"));
+
+	/* The hole is where there is room. */
+	moved = mremap(page_at(view, 800), 200 * PAGE, 200 * PAGE,
+		       MREMAP_MAYMOVE | MREMAP_FIXED, page_at(view, 300));
+	ASSERT_EQ(page_at(view, 300), moved);
+	EXPECT_EQ(PAGES - 600, private_pages(_metadata, self->fd, view));
+	for (size_t page = 0; page < 200; page++)
+		EXPECT_EQ(TAG(1, 800 + page), page_tag(page_at(moved, page)));
+	ASSERT_EQ(0, munmap(moved, 50 * PAGE));
+	EXPECT_EQ(PAGES - 650, private_pages(_metadata, self->fd, view));
+	for (size_t page = 50; page < 200; page++)
+		EXPECT_EQ(TAG(1, 800 + page), page_tag(page_at(moved, page)));
+	for (size_t page = 1000; page < PAGES; page++)
+		EXPECT_EQ(TAG(1, page), page_tag(page_at(view, page)));
+	EXPECT_EQ(frames + PAGES - 650, stat_value(_metadata, "private_frames"));
 }
 
 /* The child's parts are no business of the parent's. */
