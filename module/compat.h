@@ -99,6 +99,10 @@ static inline vm_fault_t cowpool_return_page(struct vm_fault *vmf,
 #define COWPOOL_HUGE_FAULT
 #endif
 
+#if !defined(HAVE_INSERT_PAGE_MKWRITE) && defined(CONFIG_PT_RECLAIM)
+#error "Linux 6.14 may free a page table that a fault relies on"
+#endif
+
 #ifdef HAVE_INSERT_PAGE_MKWRITE
 
 #define COWPOOL_CAN_INSERT	true
