@@ -99,7 +99,7 @@ struct cowpool_pool *cowpool_snapshot(unsigned long addr)
 	if (IS_ERR(pool))
 		goto out;
 	cowpool_view_lock_faults(view, vma);
-	err = cowpool_view_share(&pool->tree, view);
+	err = cowpool_view_share(&pool->tree, view, vma);
 	if (err) {
 		cowpool_pool_put(pool);
 		pool = ERR_PTR(err);

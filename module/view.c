@@ -7,6 +7,8 @@
 #include <linux/fs_context.h>
 #include <linux/highmem.h>
 #include <linux/mm.h>
+#include <linux/mm_inline.h>
+#include <linux/mmu_notifier.h>
 #include <linux/module.h>
 #include <linux/mount.h>
 #include <linux/pagemap.h>
@@ -248,10 +250,115 @@ static void view_free(struct cowpool_view *view)
 	kmem_cache_free(view_cache, view);
 }
 
-static int zap_run(unsigned long first, unsigned long nr, void *view)
+/**
+ * struct protect - a withdrawal of write permission under way
+ * @view: the view
+ * @vma: a VMA that shows what the view's only one does, at the same addresses
+ * @last: the last page that had a grant
+ */
+struct protect {
+	struct cowpool_view *view;
+	struct vm_area_struct *vma;
+	unsigned long last;
+};
+
+static int zap_run(unsigned long first, unsigned long nr, void *arg)
 {
-	cowpool_view_zap(view, first, nr);
+	struct protect *protect = arg;
+
+	cowpool_view_zap(protect->view, first, nr);
 	return 0;
+}
+
+/*
+ * Clean, since the kernel takes a dirty entry of a shared mapping for one that
+ * mprotect() may make writable without asking.
+ */
+static int protect_entry(pte_t *pte, unsigned long addr, void *mm)
+{
+	pte_t entry;
+
+	if (!pte_present(ptep_get(pte)))
+		return 0;
+	entry = ptep_get_and_clear(mm, addr, pte);
+	set_pte_at(mm, addr, pte, pte_mkclean(pte_wrprotect(entry)));
+	return 0;
+}
+
+/*
+ * Whether a page table may be below. A PMD entry is read-only and clean: the
+ * copy of a page that it covers has been granted, but not mapped yet.
+ */
+static bool page_table_at(struct mm_struct *mm, unsigned long addr)
+{
+	pgd_t *pgd = pgd_offset(mm, addr);
+	p4d_t *p4d;
+	pud_t *pud;
+	pmd_t pmd;
+
+	if (pgd_none(*pgd))
+		return false;
+	p4d = p4d_offset(pgd, addr);
+	if (p4d_none(*p4d))
+		return false;
+	pud = pud_offset(p4d, addr);
+	if (pud_none(*pud))
+		return false;
+	pmd = READ_ONCE(*pmd_offset(pud, addr));
+	return !pmd_none(pmd) && !pmd_leaf(pmd);
+}
+
+static int protect_run(unsigned long first, unsigned long nr, void *arg)
+{
+	struct protect *protect = arg;
+	struct mm_struct *mm = protect->view->mm;
+	struct vm_area_struct *vma = protect->vma;
+	unsigned long start = max(first, vma->vm_pgoff);
+	unsigned long stop = min(first + nr, vma->vm_pgoff + vma_pages(vma));
+	unsigned long addr, end, next;
+
+	if (start >= stop)
+		return 0;
+	protect->last = stop - 1;
+	addr = vma->vm_start + ((start - vma->vm_pgoff) << PAGE_SHIFT);
+	end = addr + ((stop - start) << PAGE_SHIFT);
+	for (; addr < end; addr = next) {
+		next = pmd_addr_end(addr, end);
+		if (page_table_at(mm, addr))
+			apply_to_existing_page_range(mm, addr, next - addr,
+						     protect_entry, mm);
+	}
+	return 0;
+}
+
+/*
+ * Takes the permission to write out of all entries of granted pages. The
+ * caller has locked faults out, and holds the lock.
+ *
+ * To zap them costs a walk through the reverse mapping for each run of pages,
+ * and a fault for each page that is read or written later. It is cheaper to
+ * change the entries where they are, and flush TLBs once. But the copy that a
+ * later write makes then has an entry to zap, in all relatives: so not if
+ * there are any. Nor if others mirror the page table (KVM, say): only a zap
+ * tells them.
+ */
+static void view_protect(struct cowpool_view *view, struct vm_area_struct *vma)
+{
+	struct protect protect = { .view = view, .vma = vma, .last = ULONG_MAX };
+	struct mm_struct *mm = view->mm;
+	/* No lock: who has no relatives gets some by its own fork() only. */
+	bool alone = data_race(list_is_singular(&view->mapping->views));
+
+	if (!alone || view->nr_vmas > 1 || mm_has_notifiers(mm)) {
+		cow_tree_walk_grants(&view->tree, zap_run, &protect);
+		return;
+	}
+	/* A zap that sees a flush pending beside its own flushes everything. */
+	inc_tlb_flush_pending(mm);
+	cow_tree_walk_grants(&view->tree, protect_run, &protect);
+	if (protect.last != ULONG_MAX)
+		cowpool_view_zap(view, protect.last, 1);
+	dec_tlb_flush_pending(mm);
 }
 
 struct drop {
@@ -375,19 +482,21 @@ static int grant_again(unsigned long first, unsigned long nr, void *arg)
  * cowpool_view_share() - make a copy of a view's content at this instant
  * @to: an empty tree
  * @from: the view. Faults in it are locked out
+ * @vma: a VMA of it, or what fork() has made of one
  *
  * Takes time for what was written since this was last done.
  *
  * Return: 0, or -ENOMEM, -EDQUOT or -EHWPOISON if a page that somebody holds
  * on to could not be copied: @to is empty then.
  */
-int cowpool_view_share(struct cow_tree *to, struct cowpool_view *from)
+int cowpool_view_share(struct cow_tree *to, struct cowpool_view *from,
+		       struct vm_area_struct *vma)
 {
 	struct share share = { .from = from, .to = to };
 	int err;
 
 	mutex_lock(&from->lock);
-	cow_tree_walk_grants(&from->tree, zap_run, from);
+	view_protect(from, vma);
 	cow_tree_share(to, &from->tree);
 	err = cow_tree_walk_grants(&from->tree, copy_held, &share);
 	if (err) {
@@ -422,10 +531,11 @@ static struct cowpool_view *view_find(struct cowpool_view *parent,
 	return found;
 }
 
-/* fork() has duplicated a VMA of @parent into @mm. */
+/* fork() has duplicated a VMA of @parent. */
 static struct cowpool_view *view_fork(struct cowpool_view *parent,
-				      struct mm_struct *mm)
+				      struct vm_area_struct *vma)
 {
+	struct mm_struct *mm = vma->vm_mm;
 	struct cowpool_view *child;
 
 	if (parent->nr_vmas > 1) {
@@ -439,7 +549,7 @@ static struct cowpool_view *view_fork(struct cowpool_view *parent,
 	child = view_alloc(parent->mapping, mm, GFP_KERNEL | __GFP_NOFAIL);
 	cowpool_view_lock_faults(parent, NULL);
 	child->broken = parent->broken ||
-			cowpool_view_share(&child->tree, parent);
+			cowpool_view_share(&child->tree, parent, vma);
 	if (!child->broken)
 		child->counters.private_pages = parent->counters.private_pages;
 	parent->counters.forks++;
@@ -455,7 +565,7 @@ static void view_open(struct vm_area_struct *vma)
 	if (vma->vm_mm == view->mm)
 		view->nr_vmas++;
 	else
-		vma->vm_private_data = view_fork(view, vma->vm_mm);
+		vma->vm_private_data = view_fork(view, vma);
 }
 
 /*

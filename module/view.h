@@ -73,7 +73,8 @@ int cowpool_view_mmap(struct cowpool_pool *pool, struct vm_area_struct *vma);
 struct cowpool_view *cowpool_view_of(const struct vm_area_struct *vma);
 void cowpool_view_lock_faults(struct cowpool_view *view,
 			      struct vm_area_struct *vma);
-int cowpool_view_share(struct cow_tree *to, struct cowpool_view *from);
+int cowpool_view_share(struct cow_tree *to, struct cowpool_view *from,
+		       struct vm_area_struct *vma);
 void cowpool_view_zap(struct cowpool_view *view, unsigned long first,
 		      unsigned long nr);
 long cowpool_view_drop(struct cowpool_view *view, unsigned long first,

@@ -3,7 +3,7 @@
  * mprotect(): permissions come and go, the content and the counts stay, and a
  * view in several areas is still one view. Never executable.
  */
-#include "cowpool_test.h"
+#include "snapshot.h"
 
 #define PAGES 1100
 
@@ -104,17 +104,71 @@ TEST_F(mprotect, read_only_first)
 	munmap(view, PAGES * PAGE);
 }
 
-/* Write access that mprotect gives back must not undo what fork took away. */
-TEST_F(mprotect, around_fork)
+/*
+ * Write access that mprotect() gives back must not undo what SNAPSHOT or fork
+ * took away: of all of a view, before or after that.
+ */
+TEST_F(mprotect, around_snapshot)
 {
+	char *view = self->view;
+
+	for (size_t round = 0; round < 4; round++) {
+		bool before = round & 1, after = round & 2;
+		int snapshot;
+
+		for (size_t page = 3; page < 10; page += 2)
+			page_set(page_at(view, page), TAG(2 * round + 1, page));
+		if (before)
+			ASSERT_EQ(0, mprotect(view, PAGES * PAGE, PROT_READ));
+		snapshot = snapshot_take(_metadata, self->fd, view);
+		if (after)
+			ASSERT_EQ(0, mprotect(view, PAGES * PAGE, PROT_READ));
+		ASSERT_EQ(0, mprotect(view, PAGES * PAGE, PROT_READ | PROT_WRITE));
+		for (size_t page = 3; page < 10; page += 2) {
+			page_set(page_at(view, page), TAG(2 * round + 2, page));
+			EXPECT_EQ(TAG(2 * round + 1, page),
+				  pool_page_tag(_metadata, snapshot, page));
+		}
+		close(snapshot);
+	}
+}
+
+FIXTURE(mprotect_fork) {
+	int fd;
+	char *view;
+};
+
+FIXTURE_VARIANT(mprotect_fork) {
+	size_t first, pages;
+};
+
+FIXTURE_VARIANT_ADD(mprotect_fork, part) { 1, 2 };
+FIXTURE_VARIANT_ADD(mprotect_fork, all) { 0, PAGES };
+
+FIXTURE_SETUP(mprotect_fork)
+{
+	self->fd = pool_filled(_metadata, PAGES);
+	self->view = view_map(_metadata, self->fd, PAGES);
+}
+
+FIXTURE_TEARDOWN(mprotect_fork)
+{
+	munmap(self->view, PAGES * PAGE);
+	close(self->fd);
+}
+
+TEST_F(mprotect_fork, diverge)
+{
+	char *addr = page_at(self->view, variant->first);
+	size_t length = variant->pages * PAGE;
 	pthread_barrier_t *barrier = barrier_new(_metadata, 2);
 	pid_t child;
 
 	for (size_t page = 0; page < 4; page++)
 		page_set(page_at(self->view, page), TAG(1, page));
-	ASSERT_EQ(0, mprotect(page_at(self->view, 1), 2 * PAGE, PROT_READ));
+	ASSERT_EQ(0, mprotect(addr, length, PROT_READ));
 	child = child_fork(_metadata);
-	ASSERT_EQ(0, mprotect(page_at(self->view, 1), 2 * PAGE, PROT_READ | PROT_WRITE));
+	ASSERT_EQ(0, mprotect(addr, length, PROT_READ | PROT_WRITE));
 	for (size_t page = child ? 0 : 1; page < 4; page += 2)
 		page_set(page_at(self->view, page), TAG(child ? 2 : 3, page));
 	pthread_barrier_wait(barrier);
