@@ -386,7 +386,7 @@ static int drop_run(unsigned long first, unsigned long nr, void *arg)
  * unchanged.
  */
 long cowpool_view_drop(struct cowpool_view *view, unsigned long first,
-		      unsigned long last)
+		       unsigned long last)
 {
 	struct cowpool_pool *pool = view->mapping->pool;
 	struct drop drop = { .view = view };
