@@ -48,6 +48,7 @@ static int stats_show(struct seq_file *m, void *unused)
 	seq_printf(m, "pool_frames %llu\n", totals.pool_frames);
 	seq_printf(m, "private_frames %llu\n", totals.private_frames);
 	seq_printf(m, "nodes %llu\n", totals.nodes);
+	seq_printf(m, "spare_frames %llu\n", totals.spare_frames);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(stats);

@@ -22,6 +22,20 @@
 #include "compat.h"
 #include "view.h"
 
+/* The store's page at an index. The caller holds view->lock. */
+static struct page *store_page(struct cowpool_view *view, unsigned long index)
+{
+	struct folio *folio = view->near;
+
+	if (!folio || index - folio->index >= folio_nr_pages(folio)) {
+		folio = cow_store_folio(view->mapping->pool->store, index);
+		if (!folio)
+			return cow_zero_page;
+		view->near = folio;
+	}
+	return folio_page(folio, index - folio->index);
+}
+
 /*
  * The page that the view shows at an index. The caller holds view->lock.
  * @private tells whether an index holds it, rather than the store.
@@ -33,9 +47,7 @@ static struct page *view_page(struct cowpool_view *view, unsigned long index,
 
 	*private = page;
 	/* The view began with the pool's index, so only the store is below. */
-	if (!page)
-		page = cow_store_page(view->mapping->pool->store, index);
-	return page ?: cow_zero_page;
+	return page ?: store_page(view, index);
 }
 
 /* Some processor may still reach a page by an entry that is gone. */
@@ -137,6 +149,12 @@ static vm_fault_t fault_of_error(int err)
 	}
 }
 
+/* So much that frames may be allocated ahead, the spares being few by it. */
+static bool view_writes_many(const struct cowpool_view *view)
+{
+	return view->counters.private_pages >= 8 * COWPOOL_SPARES;
+}
+
 /**
  * struct exclusive - result of make_exclusive()
  * @page: the exclusive page. Stays so as long as faults are not locked out
@@ -193,63 +211,69 @@ static int make_exclusive(struct cowpool_view *view, struct vm_fault *vmf,
 	struct page *copy = NULL;
 	struct page *from = NULL;
 	struct cow_path path;
-	struct page *page;
 	int known, err = 0;
 
 	mutex_lock(&view->lock);
 	for (;;) {
-		page = view_page(view, index, &path, &got->old_private);
-		got->page = page;
+		got->page = view_page(view, index, &path, &got->old_private);
 		got->old = NULL;
 		if (path.node[0] && cow_path_granted(&path))
 			break;
 		/* A former owner may have put it into a pipe, say. */
-		known = page == vmf->page;
-		known += page == from;
-		if (path.node[0] &&
-		    !cowpool_page_is_held(page, known)) {
+		known = got->page == vmf->page;
+		known += got->page == from;
+		if (path.node[0] && !cowpool_private_held(got->page, known)) {
 			cow_path_grant(&view->tree, &path);
 			view->counters.reuses++;
 			break;
 		}
-		if (copy && page == from) {
-			got->old = from;
-			err = view_replace(view, index, copy, got);
+		if (got->page != from) {
+			if (from)
+				put_page(from);
+			if (copy)
+				cow_page_put(copy);
+			from = got->page;
+			get_page(from);
+			copy = cowpool_private_alloc(&view->spares,
+						     view_writes_many(view),
+						     vmf->vma, vmf->address);
+			err = PTR_ERR_OR_ZERO(copy);
+			if (err) {
+				copy = NULL;
+				break;
+			}
+			/*
+			 * Others may want the lock meanwhile. Then look again:
+			 * another thread may have been faster, or the other
+			 * owners may have gone and another thread may be
+			 * writing the page in place.
+			 */
+			if (!alone)
+				mutex_unlock(&view->lock);
+			err = cowpool_private_fill(copy, from, vmf->vma,
+						   vmf->address);
+			if (!alone)
+				mutex_lock(&view->lock);
 			if (err)
 				break;
-			if (mapped)
-				view->counters.copies_after_read++;
-			else
-				view->counters.copies_first_touch++;
-			got->page = copy;
-			from = NULL;
-			copy = NULL;
-			break;
+			if (!alone)
+				continue;
 		}
-		/*
-		 * Copy it, without the lock if others may want that. Then look
-		 * again: another thread may have been faster, or the other
-		 * owners may have gone and another thread may be writing the
-		 * page in place.
-		 */
-		if (from)
-			put_page(from);
-		if (copy)
-			cow_page_put(copy);
-		from = page;
-		get_page(from);
-		if (!alone)
-			mutex_unlock(&view->lock);
-		copy = cowpool_private_page_copy(vmf->vma, vmf->address, from);
-		if (!alone)
-			mutex_lock(&view->lock);
-		if (IS_ERR(copy)) {
-			err = PTR_ERR(copy);
-			copy = NULL;
+		got->old = from;
+		err = view_replace(view, index, copy, got);
+		if (err)
 			break;
-		}
+		if (mapped)
+			view->counters.copies_after_read++;
+		else
+			view->counters.copies_first_touch++;
+		got->page = copy;
+		from = NULL;
+		copy = NULL;
+		break;
 	}
-	got->no_entry = no_entry(vmf);
+	if (COWPOOL_CAN_INSERT)
+		got->no_entry = no_entry(vmf);
 	mutex_unlock(&view->lock);
 	if (from)
 		put_page(from);
@@ -430,7 +454,6 @@ vm_fault_t cowpool_view_huge_fault(struct vm_fault *vmf, unsigned int order)
 	vm_fault_t ret = VM_FAULT_FALLBACK;
 	unsigned long first, last;
 	struct folio *folio;
-	struct page *page;
 
 	if (order != PMD_ORDER || vmf->flags & FAULT_FLAG_WRITE ||
 	    view->broken || !pmd_range(vmf, &first, &last))
@@ -438,12 +461,9 @@ vm_fault_t cowpool_view_huge_fault(struct vm_fault *vmf, unsigned int order)
 	mutex_lock(&view->lock);
 	if (cow_tree_populated(&view->tree, first, last))
 		goto out;
-	page = cow_store_page(view->mapping->pool->store, first);
-	if (!page)
-		goto out;
-	folio = page_folio(page);
-	if (folio_order(folio) != PMD_ORDER || page != &folio->page ||
-	    folio_test_has_hwpoisoned(folio))
+	folio = cow_store_folio(view->mapping->pool->store, first);
+	if (!folio || folio_order(folio) != PMD_ORDER ||
+	    folio->index != first || folio_test_has_hwpoisoned(folio))
 		goto out;
 	ret = vmf_insert_folio_pmd(vmf, folio, false);
 	if (ret == VM_FAULT_NOPAGE)

@@ -473,6 +473,7 @@ void cowpool_totals(struct cowpool_totals *totals)
 	totals->filled_pages = cow_store_filled();
 	totals->pool_frames = cow_store_frames();
 	totals->private_frames = cowpool_private_frames();
+	totals->spare_frames = cowpool_spare_frames();
 	totals->nodes = cow_tree_nodes();
 }
 

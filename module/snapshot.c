@@ -137,7 +137,7 @@ static int reset_in_place(unsigned long first, unsigned long nr, void *arg)
 	for (; nr--; first++) {
 		page = cow_tree_lookup(&view->tree, first, &path);
 		if (!path.node[0] || (!cow_path_granted(&path) &&
-				      cowpool_page_is_held(page, 0))) {
+				      cowpool_private_held(page, 0))) {
 			reset->shared = first;
 			return 1;
 		}

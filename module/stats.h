@@ -27,6 +27,7 @@ extern const char *const cowpool_counter_names[COWPOOL_NR_COUNTERS];
  * @filled_pages: pages of pools that hold data
  * @pool_frames: page frames that hold pools' content
  * @private_frames: page frames that hold private copies
+ * @spare_frames: page frames that views have allocated ahead
  * @nodes: nodes of indices
  */
 struct cowpool_totals {
@@ -36,6 +37,7 @@ struct cowpool_totals {
 	u64 filled_pages;
 	u64 pool_frames;
 	u64 private_frames;
+	u64 spare_frames;
 	u64 nodes;
 };
 

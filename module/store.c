@@ -151,7 +151,7 @@ static struct folio *store_folio_alloc(unsigned long index, unsigned int order)
 	folio = folio_alloc(gfp, order);
 	if (!folio)
 		return NULL;
-	/* The kernel maps no folio as a whole that ends behind the file's. */
+	/* The kernel looks, too: it maps no folio whole that ends behind the file. */
 	folio->index = index;
 	folio->private = NULL;
 	if (folio_nr_pages(folio) > BITS_PER_LONG) {
@@ -256,15 +256,17 @@ int cow_store_wait_writers(struct cow_store *store)
 				       atomic_read(&store->users) >= 0);
 }
 
-static struct folio *store_folio(struct cow_store *store, unsigned long index)
+/**
+ * cow_store_folio() - look the folio up that holds a page
+ * @store: the store; the caller holds a reference
+ * @index: index of the page
+ *
+ * Return: the folio, whose first page is the one at folio->index, or NULL if
+ * none of its pages was ever written. It stays valid as long as the store.
+ */
+struct folio *cow_store_folio(struct cow_store *store, unsigned long index)
 {
 	return xa_load(&store->folios, index);
-}
-
-/* The position of @index in its folio, which is naturally aligned. */
-static unsigned long folio_offset(struct folio *folio, unsigned long index)
-{
-	return index & (folio_nr_pages(folio) - 1);
 }
 
 /**
@@ -277,9 +279,9 @@ static unsigned long folio_offset(struct folio *folio, unsigned long index)
  */
 struct page *cow_store_page(struct cow_store *store, unsigned long index)
 {
-	struct folio *folio = store_folio(store, index);
+	struct folio *folio = cow_store_folio(store, index);
 
-	return folio ? folio_page(folio, folio_offset(folio, index)) : NULL;
+	return folio ? folio_page(folio, index - folio->index) : NULL;
 }
 
 /* Enters @folio at @index, unless another writer has been there meanwhile. */
@@ -329,7 +331,7 @@ static int store_add_folio(struct cow_store *store, unsigned long index,
 static struct folio *store_make_folio(struct cow_store *store,
 				      unsigned long index)
 {
-	struct folio *folio = store_folio(store, index);
+	struct folio *folio = cow_store_folio(store, index);
 	unsigned int order = STORE_MAX_ORDER;
 	int err;
 
@@ -342,7 +344,7 @@ static struct folio *store_make_folio(struct cow_store *store,
 			return ERR_PTR(err);
 		if (err && order)
 			order--;
-		folio = store_folio(store, index);
+		folio = cow_store_folio(store, index);
 	}
 	return folio;
 }
@@ -383,7 +385,7 @@ ssize_t cow_store_write(struct cow_store *store, loff_t pos,
 		err = PTR_ERR_OR_ZERO(folio);
 		if (err)
 			break;
-		index = folio_offset(folio, index);
+		index -= folio->index;
 		copied = copy_page_from_iter(folio_page(folio, index), offset,
 					     bytes, from);
 		if (copied && !test_and_set_bit(index, folio_filled(folio))) {

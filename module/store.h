@@ -58,6 +58,7 @@ bool cow_store_write_begin(struct cow_store *store);
 void cow_store_write_end(struct cow_store *store);
 int cow_store_wait_writers(struct cow_store *store);
 
+struct folio *cow_store_folio(struct cow_store *store, unsigned long index);
 struct page *cow_store_page(struct cow_store *store, unsigned long index);
 ssize_t cow_store_write(struct cow_store *store, loff_t pos,
 			struct iov_iter *from);

@@ -5,7 +5,6 @@
  */
 #include <linux/fs.h>
 #include <linux/fs_context.h>
-#include <linux/highmem.h>
 #include <linux/mm.h>
 #include <linux/mm_inline.h>
 #include <linux/mmu_notifier.h>
@@ -20,7 +19,6 @@
 #include "view.h"
 
 static atomic64_t last_id;
-static atomic_long_t private_frames;
 static struct kmem_cache *view_cache;
 
 /*
@@ -94,73 +92,6 @@ int cowpool_views_setup(void)
 void cowpool_views_teardown(void)
 {
 	kmem_cache_destroy(view_cache);
-}
-
-/**
- * cowpool_private_frames() - page frames that hold private copies now
- */
-unsigned long cowpool_private_frames(void)
-{
-	return atomic_long_read(&private_frames);
-}
-
-/* A frame for a private copy, ready for cow_path_set(). */
-static struct page *private_page_alloc(struct vm_area_struct *vma,
-				       unsigned long addr, gfp_t gfp)
-{
-	struct page *page;
-
-	if (!cowpool_frames_charge(1))
-		return ERR_PTR(-EDQUOT);
-	page = vma ? cowpool_vma_alloc_page(gfp, vma, addr) : alloc_page(gfp);
-	if (!page) {
-		cowpool_frames_uncharge(1);
-		return ERR_PTR(-ENOMEM);
-	}
-	cow_page_init(page);
-	atomic_long_inc(&private_frames);
-	return page;
-}
-
-/**
- * cowpool_private_page_copy() - allocate a frame with a copy of a page
- * @vma: the VMA that it will be mapped in: its memory policy is obeyed. NULL
- *	for the policy of the running task
- * @addr: where in @vma
- * @from: the page to copy. One that is lost to a memory error must not bring
- *	the machine down, nor be handed on
- *
- * The frame is charged to the memory cgroup of the running task, and ready
- * for cow_path_set().
- *
- * Return: the page, or an ERR_PTR: -ENOMEM, -EDQUOT over the module's limit,
- * or -EHWPOISON.
- */
-struct page *cowpool_private_page_copy(struct vm_area_struct *vma,
-				       unsigned long addr, struct page *from)
-{
-	gfp_t gfp = GFP_HIGHUSER | __GFP_ACCOUNT;
-	struct page *copy;
-
-	if (from == cow_zero_page)
-		return private_page_alloc(vma, addr, gfp | __GFP_ZERO);
-	copy = private_page_alloc(vma, addr, gfp);
-	if (IS_ERR(copy))
-		return copy;
-	if (PageHWPoison(from) ||
-	    copy_mc_user_highpage(copy, from, addr, vma)) {
-		cow_page_put(copy);
-		return ERR_PTR(-EHWPOISON);
-	}
-	return copy;
-}
-
-/* The index let go of private pages. Others may still hold references. */
-void cow_pages_free(struct page **pages, unsigned int nr)
-{
-	atomic_long_sub(nr, &private_frames);
-	cowpool_frames_uncharge(nr);
-	release_pages(pages, nr);
 }
 
 /**
@@ -246,6 +177,7 @@ static void view_free(struct cowpool_view *view)
 	mutex_unlock(&pool->lock);
 
 	cow_tree_drop(&view->tree);
+	cowpool_spares_drop(&view->spares);
 	mutex_destroy(&view->lock);
 	kmem_cache_free(view_cache, view);
 }
@@ -412,28 +344,6 @@ struct share {
 	unsigned long copies;
 };
 
-/**
- * cowpool_page_is_held() - does anybody hold on to a private page?
- * @page: a page that is exclusive to a view whose lock the caller holds
- * @known: references that the caller knows of, beside the index's and those
- *	of page tables
- *
- * Somebody outside of the page tables, that is: the kernel reads into the page
- * for O_DIRECT, say, or vmsplice() put it into a pipe.
- */
-bool cowpool_page_is_held(struct page *page, int known)
-{
-	int count = page_count(page);
-
-	/*
-	 * In this order: a former owner's entry that goes meanwhile can make
-	 * us see a holder too many, but not one too few.
-	 */
-	smp_rmb();
-	/* A single page; folio_mapcount() is not exported everywhere. */
-	return count != 1 + atomic_read(&page->_mapcount) + 1 + known;
-}
-
 /*
  * Whoever holds on to a page goes on writing to it, for the view that he got
  * it from. So it stays exclusive there, and @to gets a copy.
@@ -448,12 +358,13 @@ static int copy_held(unsigned long first, unsigned long nr, void *arg)
 
 	for (index = first; index < first + nr; index++) {
 		page = cow_tree_lookup(&share->from->tree, index, NULL);
-		if (!cowpool_page_is_held(page, 0))
+		if (!cowpool_private_held(page, 0))
 			continue;
-		copy = cowpool_private_page_copy(NULL, 0, page);
+		copy = cowpool_private_alloc(NULL, false, NULL, 0);
 		if (IS_ERR(copy))
 			return PTR_ERR(copy);
-		err = cow_tree_unshare(share->to, index, GFP_KERNEL_ACCOUNT,
+		err = cowpool_private_fill(copy, page, NULL, 0) ?:
+		      cow_tree_unshare(share->to, index, GFP_KERNEL_ACCOUNT,
 				       &path);
 		if (err) {
 			cow_page_put(copy);

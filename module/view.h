@@ -19,6 +19,7 @@
 #include <linux/mutex.h>
 
 #include "pool.h"
+#include "private.h"
 
 /**
  * struct cowpool_mapping - what one mmap() made, and its forks
@@ -48,6 +49,8 @@ struct cowpool_mapping {
  * @lock: guards the fields below. Whoever locks faults out may count forks and
  *	snapshots without it
  * @tree: the private pages, on top of the pool's
+ * @spares: frames for the next ones
+ * @near: the folio of the store that was last looked up, or NULL
  * @counters: what happened to this view
  */
 struct cowpool_view {
@@ -60,6 +63,8 @@ struct cowpool_view {
 
 	struct mutex lock;	/* guards the fields below */
 	struct cow_tree tree;
+	struct cowpool_spares spares;
+	struct folio *near;
 	struct cowpool_counters counters;
 };
 
@@ -79,11 +84,6 @@ void cowpool_view_zap(struct cowpool_view *view, unsigned long first,
 		      unsigned long nr);
 long cowpool_view_drop(struct cowpool_view *view, unsigned long first,
 		       unsigned long last);
-
-struct page *cowpool_private_page_copy(struct vm_area_struct *vma,
-				       unsigned long addr, struct page *from);
-bool cowpool_page_is_held(struct page *page, int known);
-unsigned long cowpool_private_frames(void);
 
 /* fault.c */
 vm_fault_t cowpool_view_fault(struct vm_fault *vmf);

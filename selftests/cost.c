@@ -72,6 +72,7 @@ FIXTURE_TEARDOWN(cost)
 	munmap(self->view, variant->pages * PAGE);
 	close(self->fd);
 	EXPECT_EQ(0, stat_value(_metadata, "private_frames"));
+	EXPECT_EQ(0, stat_value(_metadata, "spare_frames"));
 	EXPECT_EQ(0, stat_value(_metadata, "nodes"));
 }
 
@@ -100,6 +101,23 @@ TEST_F(cost, first_writes)
 	EXPECT_EQ(DIRTY, now.copies);
 	EXPECT_LE(now.nodes, 1 + (variant->levels - 1) * DIRTY);
 	EXPECT_GE(now.nodes, DIRTY);
+}
+
+/* Where much is written, frames are allocated ahead: few beside what is used. */
+TEST_F(cost, frames_ahead)
+{
+	uint64_t spares, most = 0;
+
+	EXPECT_EQ(0, stat_value(_metadata, "spare_frames"));
+	for (size_t i = 1; i <= 2 * DIRTY; i++) {
+		page_set(page_at(self->view, i), TAG(1, i));
+		EXPECT_EQ(DIRTY + i, COST().frames);
+		spares = stat_value(_metadata, "spare_frames");
+		EXPECT_LE(8 * spares, DIRTY + i);
+		if (spares > most)
+			most = spares;
+	}
+	EXPECT_LT(0, most);
 }
 
 TEST_F(cost, snapshot)

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Frames for private pages. See private.h.
+ */
+#include <linux/highmem.h>
+#include <linux/mempolicy.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+
+#include "compat.h"
+#include "limits.h"
+#include "private.h"
+#include "store.h"
+#include "tree.h"
+
+#define PRIVATE_GFP	(GFP_HIGHUSER | __GFP_ACCOUNT)
+
+static atomic_long_t private_frames;
+static atomic_long_t spare_frames;
+
+/**
+ * cowpool_private_frames() - page frames that hold private copies now
+ */
+unsigned long cowpool_private_frames(void)
+{
+	return atomic_long_read(&private_frames);
+}
+
+/**
+ * cowpool_spare_frames() - page frames that are allocated ahead now
+ */
+unsigned long cowpool_spare_frames(void)
+{
+	return atomic_long_read(&spare_frames);
+}
+
+/*
+ * One frame to use, and the rest of its batch as spares: or NULL, for any
+ * reason, and without trying hard.
+ */
+static struct page *batch_alloc(struct cowpool_spares *spares)
+{
+	struct page *page;
+
+	if (!cowpool_frames_charge(1 << COWPOOL_BATCH_ORDER))
+		return NULL;
+	page = alloc_pages(PRIVATE_GFP | __GFP_NORETRY | __GFP_NOWARN,
+			   COWPOOL_BATCH_ORDER);
+	if (!page) {
+		cowpool_frames_uncharge(1 << COWPOOL_BATCH_ORDER);
+		return NULL;
+	}
+	split_page(page, COWPOOL_BATCH_ORDER);
+	/* The last one first: they are used in ascending order. */
+	while (spares->nr < COWPOOL_SPARES) {
+		spares->page[spares->nr] = page + COWPOOL_SPARES - spares->nr;
+		spares->nr++;
+	}
+	atomic_long_add(COWPOOL_SPARES, &spare_frames);
+	return page;
+}
+
+/**
+ * cowpool_private_alloc() - get a frame for a private page
+ * @spares: the view's, or NULL. The caller holds the view's lock
+ * @many: the view is expected to write many pages
+ * @vma: the VMA that the page will be mapped in: its memory policy is obeyed.
+ *	NULL for that of the running task
+ * @addr: where in @vma
+ *
+ * The frame is charged to the memory cgroup of the running task, and ready for
+ * cow_path_set() once it has its content. cow_page_put() gives it back.
+ *
+ * Return: the page, or an ERR_PTR: -ENOMEM, or -EDQUOT over the module's limit.
+ */
+struct page *cowpool_private_alloc(struct cowpool_spares *spares, bool many,
+				   struct vm_area_struct *vma,
+				   unsigned long addr)
+{
+	bool policy = vma && vma_policy(vma);
+	struct page *page = NULL;
+
+	/* Frames that are allocated ahead are nearest to the task. */
+	if (spares && !policy) {
+		if (spares->nr) {
+			page = spares->page[--spares->nr];
+			atomic_long_dec(&spare_frames);
+		} else if (many) {
+			page = batch_alloc(spares);
+		}
+	}
+	if (!page) {
+		if (!cowpool_frames_charge(1))
+			return ERR_PTR(-EDQUOT);
+		page = policy ? cowpool_vma_alloc_page(PRIVATE_GFP, vma, addr) :
+				alloc_page(PRIVATE_GFP);
+	}
+	if (!page) {
+		cowpool_frames_uncharge(1);
+		return ERR_PTR(-ENOMEM);
+	}
+	cow_page_init(page);
+	atomic_long_inc(&private_frames);
+	return page;
+}
+
+/**
+ * cowpool_private_fill() - copy into a frame
+ * @page: from cowpool_private_alloc(), not filled before
+ * @from: the page to copy. One that is lost to a memory error must not bring
+ *	the machine down, nor be handed on
+ * @vma: the VMA that the page will be mapped in, or NULL
+ * @addr: where in @vma
+ *
+ * Return: 0 or -EHWPOISON.
+ */
+int cowpool_private_fill(struct page *page, struct page *from,
+			 struct vm_area_struct *vma, unsigned long addr)
+{
+	if (from == cow_zero_page) {
+		/* The allocator may have done it. */
+		if (!want_init_on_alloc(PRIVATE_GFP))
+			clear_user_highpage(page, addr);
+		return 0;
+	}
+	if (PageHWPoison(from) || copy_mc_user_highpage(page, from, addr, vma))
+		return -EHWPOISON;
+	return 0;
+}
+
+/**
+ * cowpool_private_held() - does anybody hold on to a private page?
+ * @page: a page that is exclusive to a view whose lock the caller holds
+ * @known: references that the caller knows of, beside the index's and those
+ *	of page tables
+ *
+ * Somebody outside of the page tables, that is: the kernel reads into the page
+ * for O_DIRECT, say, or vmsplice() put it into a pipe.
+ */
+bool cowpool_private_held(struct page *page, int known)
+{
+	int count = page_count(page);
+
+	/*
+	 * In this order: a former owner's entry that goes meanwhile can make
+	 * us see a holder too many, but not one too few.
+	 */
+	smp_rmb();
+	/* A single page; folio_mapcount() is not exported everywhere. */
+	return count != 1 + atomic_read(&page->_mapcount) + 1 + known;
+}
+
+/* The index let go of private pages. Others may still hold references. */
+void cow_pages_free(struct page **pages, unsigned int nr)
+{
+	atomic_long_sub(nr, &private_frames);
+	cowpool_frames_uncharge(nr);
+	release_pages(pages, nr);
+}
+
+/**
+ * cowpool_spares_drop() - give spares back
+ * @spares: is empty afterwards
+ */
+void cowpool_spares_drop(struct cowpool_spares *spares)
+{
+	if (!spares->nr)
+		return;
+	atomic_long_sub(spares->nr, &spare_frames);
+	cowpool_frames_uncharge(spares->nr);
+	release_pages(spares->page, spares->nr);
+	spares->nr = 0;
+}
