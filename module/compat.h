@@ -67,19 +67,20 @@ static inline struct page *cowpool_vma_alloc_page(gfp_t gfp,
 /*
  * Putting pages into page tables.
  *
- * From 6.15 on the module does it itself: while it holds view->lock, or when
- * the page is exclusive and no other can come in its place. Before,
- * only the kernel can, after the fault handler has returned the page with that
- * lock dropped. Meanwhile another thread may replace the page in the index,
- * and even have the new entry zapped again. So the page is returned with its
- * folio locked (the kernel unlocks it when the entry stands), and who replaces
- * a page waits for that lock before it zaps.
+ * The kernel maps a page that the fault handler returns, and with it, where
+ * that can be, the whole of its folio: by a PMD entry, or (7.x) by one entry a
+ * page. But it does so after view->lock is dropped. Meanwhile another thread
+ * may replace the page in the index, and even have the new entry zapped again.
+ * So the page is returned with its folio locked (the kernel unlocks it when
+ * the entries stand), and who replaces a page waits for that lock before he
+ * zaps.
  *
- * The kernel also maps all of a PMD-sized folio at once, whatever the index
- * holds for the other pages, unless there is a page table.
+ * Where the rest of the folio must not be mapped, from 6.15 on the module maps
+ * the page itself, under view->lock. Before, a page table has to be there: the
+ * kernel uses it then, and maps the page alone.
  */
 
-/* Has the kernel map @page, or copy from it. */
+/* Has the kernel map @page's folio, or copy from @page. */
 static inline vm_fault_t cowpool_return_page(struct vm_fault *vmf,
 					     struct page *page)
 {
@@ -95,10 +96,6 @@ static inline vm_fault_t cowpool_return_page(struct vm_fault *vmf,
 	return VM_FAULT_LOCKED;
 }
 
-#if defined(HAVE_INSERT_FOLIO_PMD) && defined(CONFIG_TRANSPARENT_HUGEPAGE)
-#define COWPOOL_HUGE_FAULT
-#endif
-
 #if !defined(HAVE_INSERT_PAGE_MKWRITE) && defined(CONFIG_PT_RECLAIM)
 #error "Linux 6.14 may free a page table that a fault relies on"
 #endif
@@ -107,11 +104,24 @@ static inline vm_fault_t cowpool_return_page(struct vm_fault *vmf,
 
 #define COWPOOL_CAN_INSERT	true
 
-static inline vm_fault_t cowpool_do_insert(struct vm_fault *vmf,
+static inline vm_fault_t cowpool_insert_at(struct vm_area_struct *vma,
+					   unsigned long addr,
 					   struct page *page, bool writable)
 {
-	vm_fault_t ret = vmf_insert_page_mkwrite(vmf, page, writable);
+	struct vm_fault vmf = { .vma = vma, .address = addr };
 
+	return vmf_insert_page_mkwrite(&vmf, page, writable);
+}
+
+static inline vm_fault_t cowpool_insert_page(struct vm_fault *vmf,
+					     struct page *page, bool writable)
+{
+	vm_fault_t ret;
+
+	/* The kernel could not take it for anything but an empty PMD. */
+	if (pmd_trans_huge(READ_ONCE(*vmf->pmd)))
+		return VM_FAULT_NOPAGE;
+	ret = vmf_insert_page_mkwrite(vmf, page, writable);
 	/*
 	 * MADV_DONTNEED may just have freed the page table that was made for
 	 * this: then there is memory for another, and the fault can come again.
@@ -121,29 +131,16 @@ static inline vm_fault_t cowpool_do_insert(struct vm_fault *vmf,
 	return ret;
 }
 
-static inline vm_fault_t cowpool_insert_page(struct vm_fault *vmf,
-					     struct page *page, bool alone)
-{
-	/* The kernel could not take it for anything but an empty PMD. */
-	if (pmd_trans_huge(*vmf->pmd))
-		return VM_FAULT_NOPAGE;
-	return cowpool_do_insert(vmf, page, false);
-}
-
-/* Where no entry stands but one for @page: writable at once. */
-static inline vm_fault_t cowpool_insert_writable(struct vm_fault *vmf,
-						 struct page *page)
-{
-	return cowpool_do_insert(vmf, page, true);
-}
-
-static inline void cowpool_wait_inserted(struct page *page)
-{
-}
-
 #else
 
 #define COWPOOL_CAN_INSERT	false
+
+static inline vm_fault_t cowpool_insert_at(struct vm_area_struct *vma,
+					   unsigned long addr,
+					   struct page *page, bool writable)
+{
+	return VM_FAULT_FALLBACK;
+}
 
 static inline int cowpool_page_table_made(pte_t *pte, unsigned long addr,
 					  void *arg)
@@ -151,16 +148,17 @@ static inline int cowpool_page_table_made(pte_t *pte, unsigned long addr,
 	return 0;
 }
 
-/*
- * @alone: the rest of the page's folio must not be mapped with it. The folio
- * is locked, so that no other fault maps it as a whole meanwhile.
- */
+/* The folio is locked, so that no other fault maps it as a whole meanwhile. */
 static inline vm_fault_t cowpool_insert_page(struct vm_fault *vmf,
-					     struct page *page, bool alone)
+					     struct page *page, bool writable)
 {
-	vm_fault_t ret = cowpool_return_page(vmf, page);
+	vm_fault_t ret;
 
-	if (ret == VM_FAULT_LOCKED && alone && pmd_none(READ_ONCE(*vmf->pmd)) &&
+	/* Not possible: the access faults again. */
+	if (writable)
+		return VM_FAULT_NOPAGE;
+	ret = cowpool_return_page(vmf, page);
+	if (ret == VM_FAULT_LOCKED && pmd_none(READ_ONCE(*vmf->pmd)) &&
 	    apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK,
 				PAGE_SIZE, cowpool_page_table_made, NULL)) {
 		unlock_page(page);
@@ -169,18 +167,6 @@ static inline vm_fault_t cowpool_insert_page(struct vm_fault *vmf,
 		return VM_FAULT_OOM;
 	}
 	return ret;
-}
-
-/* Not possible: the access faults again. */
-static inline vm_fault_t cowpool_insert_writable(struct vm_fault *vmf,
-						 struct page *page)
-{
-	return VM_FAULT_NOPAGE;
-}
-
-static inline void cowpool_wait_inserted(struct page *page)
-{
-	folio_wait_locked(page_folio(page));
 }
 
 #endif

@@ -12,7 +12,8 @@
  *   good as one (compat.h). Whoever replaces a page has it out of the page
  *   table before other owners may write it in place.
  *
- * - No PMD entry covers a page that the view does not share with the store.
+ * - No entry that comes along with a page, or a PMD entry that covers it, shows
+ *   the store's page where the view has another one.
  */
 #include <linux/highmem.h>
 #include <linux/mm.h>
@@ -81,33 +82,6 @@ static bool no_entry(const struct vm_fault *vmf)
 	return none;
 }
 
-/*
- * The page indices that a PMD entry at the faulting address would cover.
- *
- * Return: false if the VMA does not reach that far.
- */
-static bool pmd_range(const struct vm_fault *vmf, unsigned long *first,
-		      unsigned long *last)
-{
-	unsigned long haddr = vmf->address & PMD_MASK;
-
-	if (haddr < vmf->vma->vm_start || haddr + PMD_SIZE > vmf->vma->vm_end)
-		return false;
-	*first = vmf->pgoff - ((vmf->address - haddr) >> PAGE_SHIFT);
-	*last = *first + (PMD_SIZE >> PAGE_SHIFT) - 1;
-	return true;
-}
-
-/* Whether a PMD entry could stand here, as far as @tree goes. */
-static bool pmd_possible(const struct vm_fault *vmf,
-			 const struct cow_tree *tree)
-{
-	unsigned long first, last;
-
-	return pmd_range(vmf, &first, &last) &&
-	       !cow_tree_populated(tree, first, last);
-}
-
 /* Why @page cannot be mapped, or 0. */
 static vm_fault_t page_trouble(struct page *page)
 {
@@ -120,7 +94,25 @@ static vm_fault_t page_trouble(struct page *page)
 }
 
 /*
- * Maps @page for reading.
+ * Whether the kernel may map all of a folio of the store: it fits the VMA and
+ * the page table, and @tree has nothing in its range.
+ */
+static bool whole_folio(const struct vm_fault *vmf, struct folio *folio,
+			const struct cow_tree *tree)
+{
+	unsigned long first = folio->index;
+	unsigned long last = first + folio_nr_pages(folio) - 1;
+	unsigned long start = vmf->address - ((vmf->pgoff - first) << PAGE_SHIFT);
+	unsigned long end = start + folio_size(folio);
+
+	return start <= vmf->address && start >= vmf->vma->vm_start &&
+	       end <= vmf->vma->vm_end && !((start ^ (end - 1)) & PMD_MASK) &&
+	       !folio_test_has_hwpoisoned(folio) &&
+	       !cow_tree_populated(tree, first, last);
+}
+
+/*
+ * Maps @page for reading, and all of its folio if that can be.
  *
  * Return: VM_FAULT_NOPAGE if that is done, VM_FAULT_LOCKED if the kernel is to
  * do it, or an error as cowpool_view_fault().
@@ -128,13 +120,50 @@ static vm_fault_t page_trouble(struct page *page)
 static vm_fault_t map_page(struct vm_fault *vmf, struct page *page,
 			   const struct cow_tree *tree)
 {
+	struct folio *folio = page_folio(page);
 	vm_fault_t trouble = page_trouble(page);
 
 	if (trouble)
 		return trouble;
-	return cowpool_insert_page(vmf, page, PageCompound(page) &&
-					      pmd_none(READ_ONCE(*vmf->pmd)) &&
-					      !pmd_possible(vmf, tree));
+	if (folio_test_large(folio) && whole_folio(vmf, folio, tree))
+		return cowpool_return_page(vmf, page);
+	return cowpool_insert_page(vmf, page, false);
+}
+
+/* How many pages are mapped for a read at most, when it is one of a sequence. */
+#define AROUND_PAGES		COW_NODE_SLOTS
+/* And else: as many as the kernel maps of a file. */
+#define AROUND_PAGES_FIRST	16
+
+/*
+ * A page was mapped alone, so its neighbours may come with it. The caller
+ * holds view->lock.
+ */
+static void map_around(struct cowpool_view *view, struct vm_fault *vmf)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	bool sequential = vmf->pgoff == view->around_next;
+	unsigned long nr = sequential ? AROUND_PAGES : AROUND_PAGES_FIRST;
+	unsigned long start = max(vmf->address & PMD_MASK, vma->vm_start);
+	unsigned long end = min((vmf->address & PMD_MASK) + PMD_SIZE,
+				vma->vm_end);
+	/* What page and address differ by. */
+	unsigned long shift = vmf->pgoff - (vmf->address >> PAGE_SHIFT);
+	unsigned long index = ALIGN_DOWN(vmf->pgoff, nr);
+	unsigned long last = index + nr;
+	bool private;
+
+	index = max(index, (start >> PAGE_SHIFT) + shift);
+	last = min(last, (end >> PAGE_SHIFT) + shift);
+	view->around_next = last;
+	for (; index < last; index++) {
+		struct page *page = view_page(view, index, NULL, &private);
+
+		if (index != vmf->pgoff && page != cow_zero_page &&
+		    !page_trouble(page))
+			cowpool_insert_at(vma, (index - shift) << PAGE_SHIFT,
+					  page, false);
+	}
 }
 
 static vm_fault_t fault_of_error(int err)
@@ -162,14 +191,11 @@ static bool view_writes_many(const struct cowpool_view *view)
  *	forget_replaced(), with a reference on its frame
  * @old_private: @old belongs to an index: the slot's reference on it is the
  *	caller's too
- * @no_entry: no entry stood under view->lock. If all are made under that lock,
- *	none but for @page will come
  */
 struct exclusive {
 	struct page *page;
 	struct page *old;
 	bool old_private;
-	bool no_entry;
 };
 
 /*
@@ -272,8 +298,6 @@ static int make_exclusive(struct cowpool_view *view, struct vm_fault *vmf,
 		copy = NULL;
 		break;
 	}
-	if (COWPOOL_CAN_INSERT)
-		got->no_entry = no_entry(vmf);
 	mutex_unlock(&view->lock);
 	if (from)
 		put_page(from);
@@ -286,23 +310,22 @@ static int make_exclusive(struct cowpool_view *view, struct vm_fault *vmf,
  * The replaced page leaves the process's page table, then the index. @mapped
  * tells that an entry stands; else one may be about to be installed by a
  * fault that looked the page up before it was replaced.
+ *
+ * Afterwards no entry stands here but one for the new page, nor will one come.
  */
 static void forget_replaced(struct cowpool_view *view, struct vm_fault *vmf,
 			    struct exclusive *got, bool mapped)
 {
 	/* Asked after the page was replaced: such a fault has the mm in use. */
-	if (!faulting_alone(vmf->vma))
-		cowpool_wait_inserted(got->old);
+	if (!faulting_alone(vmf->vma)) {
+		folio_wait_locked(page_folio(got->old));
+		mapped |= !no_entry(vmf);
+	}
 	/*
-	 * A page of the store never changes: an entry that came late stands
-	 * in the way of ours and will be removed by the fault that follows.
-	 * A private page may from now on be written by its other owners.
-	 *
 	 * If there is no entry, a zap for a relative may have removed it that
 	 * has not flushed TLBs yet: ours flushes them.
 	 */
-	if (mapped || (got->old_private && !no_entry(vmf)) ||
-	    zap_under_way(vmf->vma->vm_mm))
+	if (mapped || zap_under_way(vmf->vma->vm_mm))
 		cowpool_view_zap(view, vmf->pgoff, 1);
 	put_page(got->old);
 	if (got->old_private)
@@ -321,6 +344,8 @@ static vm_fault_t view_read_fault(struct cowpool_view *view,
 	ret = map_page(vmf, page, &view->tree);
 	if (!(ret & VM_FAULT_ERROR))
 		view->counters.read_faults++;
+	if (COWPOOL_CAN_INSERT && ret == VM_FAULT_NOPAGE)
+		map_around(view, vmf);
 	mutex_unlock(&view->lock);
 	return ret;
 }
@@ -337,8 +362,8 @@ static vm_fault_t view_write_fault(struct cowpool_view *view,
 		forget_replaced(view, vmf, &got, false);
 	if (unlikely(PageHWPoison(got.page)))
 		return VM_FAULT_HWPOISON;
-	if (COWPOOL_CAN_INSERT && got.no_entry)
-		return cowpool_insert_writable(vmf, got.page);
+	if (COWPOOL_CAN_INSERT && got.old)
+		return cowpool_insert_page(vmf, got.page, true);
 	/*
 	 * Exclusive pages are safe to be installed late: only who locks out
 	 * all faults can end that.
@@ -403,7 +428,7 @@ vm_fault_t cowpool_view_mkwrite(struct vm_fault *vmf)
 		return fault_of_error(err);
 	if (got.old) {
 		forget_replaced(view, vmf, &got, true);
-		return cowpool_insert_writable(vmf, got.page);
+		return cowpool_insert_page(vmf, got.page, true);
 	}
 	if (got.page != vmf->page) {
 		/* Another thread has copied it, and did not see this entry. */
@@ -432,47 +457,10 @@ vm_fault_t cowpool_private_fault(struct vm_fault *vmf)
 		return VM_FAULT_SIGBUS;
 	page = cowpool_pool_page(pool, vmf->pgoff);
 	/* Nothing here is ever replaced, but a snapshot has private pages. */
-	if (vmf->flags & FAULT_FLAG_WRITE || pmd_possible(vmf, &pool->tree))
+	if (vmf->flags & FAULT_FLAG_WRITE)
 		return page_trouble(page) ?: cowpool_return_page(vmf, page);
 	return map_page(vmf, page, &pool->tree);
 }
-
-#ifdef COWPOOL_HUGE_FAULT
-/**
- * cowpool_view_huge_fault() - ->huge_fault of a view: no page table is there
- * @vmf: the fault
- * @order: size of the entry
- *
- * Maps a whole folio of the store, where the view has nothing of its own.
- *
- * Return: VM_FAULT_NOPAGE if that is done, VM_FAULT_FALLBACK if a page is to
- * be mapped alone, or VM_FAULT_OOM.
- */
-vm_fault_t cowpool_view_huge_fault(struct vm_fault *vmf, unsigned int order)
-{
-	struct cowpool_view *view = cowpool_view_of(vmf->vma);
-	vm_fault_t ret = VM_FAULT_FALLBACK;
-	unsigned long first, last;
-	struct folio *folio;
-
-	if (order != PMD_ORDER || vmf->flags & FAULT_FLAG_WRITE ||
-	    view->broken || !pmd_range(vmf, &first, &last))
-		return VM_FAULT_FALLBACK;
-	mutex_lock(&view->lock);
-	if (cow_tree_populated(&view->tree, first, last))
-		goto out;
-	folio = cow_store_folio(view->mapping->pool->store, first);
-	if (!folio || folio_order(folio) != PMD_ORDER ||
-	    folio->index != first || folio_test_has_hwpoisoned(folio))
-		goto out;
-	ret = vmf_insert_folio_pmd(vmf, folio, false);
-	if (ret == VM_FAULT_NOPAGE)
-		view->counters.read_faults++;
-out:
-	mutex_unlock(&view->lock);
-	return ret;
-}
-#endif
 
 /**
  * cowpool_map_pages() - ->map_pages: maps nothing

@@ -187,11 +187,17 @@ static void view_free(struct cowpool_view *view)
  * @view: the view
  * @vma: a VMA that shows what the view's only one does, at the same addresses
  * @last: the last page that had a grant
+ * @base: address of the range that @table maps
+ * @table: the page table last used, or NULL if there is none
+ * @ptl: its lock, which is held while @table is set
  */
 struct protect {
 	struct cowpool_view *view;
 	struct vm_area_struct *vma;
 	unsigned long last;
+	unsigned long base;
+	pte_t *table;
+	spinlock_t *ptl;	/* guards the entries of @table */
 };
 
 static int zap_run(unsigned long first, unsigned long nr, void *arg)
@@ -203,62 +209,72 @@ static int zap_run(unsigned long first, unsigned long nr, void *arg)
 }
 
 /*
+ * Goes to the page table for an address. Where there is none, nothing stands;
+ * where a PMD entry stands instead, it is read-only and clean: the copy of a
+ * page that it covers has been granted, but not mapped yet. Nobody frees page
+ * tables while the mmap lock is held for writing.
+ */
+static void protect_enter(struct protect *protect, unsigned long addr)
+{
+	struct mm_struct *mm = protect->view->mm;
+	pgd_t *pgd = pgd_offset(mm, addr);
+	p4d_t *p4d;
+	pud_t *pud;
+	pmd_t *pmd;
+
+	if (protect->table)
+		spin_unlock(protect->ptl);
+	protect->table = NULL;
+	protect->base = addr & PMD_MASK;
+	if (pgd_none(*pgd))
+		return;
+	p4d = p4d_offset(pgd, addr);
+	if (p4d_none(*p4d))
+		return;
+	pud = pud_offset(p4d, addr);
+	if (pud_none(*pud))
+		return;
+	pmd = pmd_offset(pud, addr);
+	if (pmd_none(*pmd) || pmd_leaf(*pmd))
+		return;
+	protect->table = pte_offset_kernel(pmd, protect->base);
+	protect->ptl = pte_lockptr(mm, pmd);
+	spin_lock(protect->ptl);
+}
+
+/*
  * Clean, since the kernel takes a dirty entry of a shared mapping for one that
  * mprotect() may make writable without asking.
  */
-static int protect_entry(pte_t *pte, unsigned long addr, void *mm)
+static void protect_entry(struct mm_struct *mm, unsigned long addr, pte_t *pte)
 {
 	pte_t entry;
 
 	if (!pte_present(ptep_get(pte)))
-		return 0;
+		return;
 	entry = ptep_get_and_clear(mm, addr, pte);
 	set_pte_at(mm, addr, pte, pte_mkclean(pte_wrprotect(entry)));
-	return 0;
-}
-
-/*
- * Whether a page table may be below. A PMD entry is read-only and clean: the
- * copy of a page that it covers has been granted, but not mapped yet.
- */
-static bool page_table_at(struct mm_struct *mm, unsigned long addr)
-{
-	pgd_t *pgd = pgd_offset(mm, addr);
-	p4d_t *p4d;
-	pud_t *pud;
-	pmd_t pmd;
-
-	if (pgd_none(*pgd))
-		return false;
-	p4d = p4d_offset(pgd, addr);
-	if (p4d_none(*p4d))
-		return false;
-	pud = pud_offset(p4d, addr);
-	if (pud_none(*pud))
-		return false;
-	pmd = READ_ONCE(*pmd_offset(pud, addr));
-	return !pmd_none(pmd) && !pmd_leaf(pmd);
 }
 
 static int protect_run(unsigned long first, unsigned long nr, void *arg)
 {
 	struct protect *protect = arg;
-	struct mm_struct *mm = protect->view->mm;
 	struct vm_area_struct *vma = protect->vma;
 	unsigned long start = max(first, vma->vm_pgoff);
 	unsigned long stop = min(first + nr, vma->vm_pgoff + vma_pages(vma));
-	unsigned long addr, end, next;
+	unsigned long addr, end;
 
 	if (start >= stop)
 		return 0;
 	protect->last = stop - 1;
 	addr = vma->vm_start + ((start - vma->vm_pgoff) << PAGE_SHIFT);
 	end = addr + ((stop - start) << PAGE_SHIFT);
-	for (; addr < end; addr = next) {
-		next = pmd_addr_end(addr, end);
-		if (page_table_at(mm, addr))
-			apply_to_existing_page_range(mm, addr, next - addr,
-						     protect_entry, mm);
+	for (; addr < end; addr += PAGE_SIZE) {
+		if ((addr & PMD_MASK) != protect->base)
+			protect_enter(protect, addr);
+		if (protect->table)
+			protect_entry(protect->view->mm, addr,
+				      protect->table + pte_index(addr));
 	}
 	return 0;
 }
@@ -276,7 +292,12 @@ static int protect_run(unsigned long first, unsigned long nr, void *arg)
  */
 static void view_protect(struct cowpool_view *view, struct vm_area_struct *vma)
 {
-	struct protect protect = { .view = view, .vma = vma, .last = ULONG_MAX };
+	struct protect protect = {
+		.view = view,
+		.vma = vma,
+		.last = ULONG_MAX,
+		.base = ULONG_MAX,
+	};
 	struct mm_struct *mm = view->mm;
 	/* No lock: who has no relatives gets some by its own fork() only. */
 	bool alone = data_race(list_is_singular(&view->mapping->views));
@@ -288,22 +309,67 @@ static void view_protect(struct cowpool_view *view, struct vm_area_struct *vma)
 	/* A zap that sees a flush pending beside its own flushes everything. */
 	inc_tlb_flush_pending(mm);
 	cow_tree_walk_grants(&view->tree, protect_run, &protect);
+	if (protect.table)
+		spin_unlock(protect.ptl);
 	if (protect.last != ULONG_MAX)
 		cowpool_view_zap(view, protect.last, 1);
 	dec_tlb_flush_pending(mm);
 }
 
+/* A page table's pages; zapping it all costs about as much as so many runs. */
+#define DROP_REGION	PTRS_PER_PTE
+#define DROP_RUNS	4
+
+/**
+ * struct drop - private pages are on their way out
+ * @view: the view
+ * @pages: how many so far
+ * @region: number of the page table that the last ones are in
+ * @nr: runs found there that are not zapped yet; more than fit if it is to be
+ *	zapped as a whole
+ * @run: the runs
+ */
 struct drop {
 	struct cowpool_view *view;
 	long pages;
+	unsigned long region;
+	unsigned int nr;
+	struct {
+		unsigned long first;
+		unsigned long nr;
+	} run[DROP_RUNS];
 };
+
+static void drop_zap(struct drop *drop)
+{
+	unsigned int i;
+
+	if (drop->nr > DROP_RUNS)
+		cowpool_view_zap(drop->view, drop->region * DROP_REGION,
+				 DROP_REGION);
+	for (i = 0; i < drop->nr && drop->nr <= DROP_RUNS; i++)
+		cowpool_view_zap(drop->view, drop->run[i].first,
+				 drop->run[i].nr);
+	drop->nr = 0;
+}
 
 static int drop_run(unsigned long first, unsigned long nr, void *arg)
 {
 	struct drop *drop = arg;
+	unsigned long region = first / DROP_REGION;
 
-	cowpool_view_zap(drop->view, first, nr);
 	drop->pages += nr;
+	if (region != drop->region || (first + nr - 1) / DROP_REGION != region)
+		drop_zap(drop);
+	drop->region = region;
+	if ((first + nr - 1) / DROP_REGION != region) {
+		cowpool_view_zap(drop->view, first, nr);
+	} else if (drop->nr < DROP_RUNS) {
+		drop->run[drop->nr].first = first;
+		drop->run[drop->nr++].nr = nr;
+	} else {
+		drop->nr = DROP_RUNS + 1;
+	}
 	return 0;
 }
 
@@ -325,6 +391,7 @@ long cowpool_view_drop(struct cowpool_view *view, unsigned long first,
 	int err = 0;
 
 	cow_tree_diff(&view->tree, &pool->tree, first, last, drop_run, &drop);
+	drop_zap(&drop);
 	if (!first && last == pool->nr_pages - 1) {
 		cow_tree_drop(&view->tree);
 		cow_tree_share(&view->tree, &pool->tree);
@@ -531,9 +598,6 @@ static const struct vm_operations_struct view_vm_ops = {
 	.fault = cowpool_view_fault,
 	.page_mkwrite = cowpool_view_mkwrite,
 	.map_pages = cowpool_map_pages,
-#ifdef COWPOOL_HUGE_FAULT
-	.huge_fault = cowpool_view_huge_fault,
-#endif
 };
 
 /* MAP_PRIVATE: the kernel's own copy-on-write over the pool's pages. */

@@ -51,6 +51,8 @@ struct cowpool_mapping {
  * @tree: the private pages, on top of the pool's
  * @spares: frames for the next ones
  * @near: the folio of the store that was last looked up, or NULL
+ * @around_next: what a sequence of reads would come to next. 0 at first: one that
+ *	begins at the beginning is taken for a sequence
  * @counters: what happened to this view
  */
 struct cowpool_view {
@@ -65,6 +67,7 @@ struct cowpool_view {
 	struct cow_tree tree;
 	struct cowpool_spares spares;
 	struct folio *near;
+	unsigned long around_next;
 	struct cowpool_counters counters;
 };
 
@@ -91,6 +94,5 @@ vm_fault_t cowpool_view_mkwrite(struct vm_fault *vmf);
 vm_fault_t cowpool_private_fault(struct vm_fault *vmf);
 vm_fault_t cowpool_map_pages(struct vm_fault *vmf, pgoff_t first,
 			     pgoff_t last);
-vm_fault_t cowpool_view_huge_fault(struct vm_fault *vmf, unsigned int order);
 
 #endif
