@@ -165,12 +165,28 @@ static struct folio *store_folio_alloc(unsigned long index, unsigned int order)
 	return folio;
 }
 
+/* Whether a memory error has destroyed a part of a larger folio. */
+static bool folio_is_damaged(struct folio *folio)
+{
+	unsigned long i;
+
+	for (i = 0; folio_test_large(folio) && i < folio_nr_pages(folio); i++)
+		if (PageHWPoison(folio_page(folio, i)))
+			return true;
+	return false;
+}
+
+/*
+ * The page allocator keeps a page that is destroyed out of use, but not one in
+ * the middle of a folio: such folios are never given back.
+ */
 static void store_folio_free(struct folio *folio)
 {
 	if (folio_nr_pages(folio) > BITS_PER_LONG)
 		bitmap_free(folio->private);
 	folio->private = NULL;
-	folio_put(folio);
+	if (!folio_is_damaged(folio))
+		folio_put(folio);
 }
 
 static void store_free(struct kref *refs)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Pages that the hardware has destroyed: SIGBUS or EIO for those who touch
- * one, nothing for those who do not, and no copy of it.
+ * one, nothing for those who do not, no copy of it, and no second life for its
+ * frame.
  *
  * MADV_HWPOISON says of a page that it is destroyed. Its bytes are still
  * there, so an entry that stands goes on to work; a real memory error would
@@ -13,6 +14,7 @@
 
 /* Bits of /proc/kpageflags */
 #define KPF_BUDDY		(1ULL << 10)
+#define KPF_COMPOUND_TAIL	(1ULL << 16)
 #define KPF_HWPOISON		(1ULL << 19)
 
 #define PAGES	1024
@@ -138,6 +140,23 @@ TEST_F(poison, page_of_the_pool)
 	expect_lost(_metadata, other, LOST);
 	munmap(other, PAGES * PAGE);
 	munmap(private, PAGES * PAGE);
+}
+
+/*
+ * With the pool go its frames, but not the one that is lost: nobody else gets
+ * it. That goes for a folio as a whole, as there is no way to cut it up.
+ */
+TEST_F(poison, frame_is_not_used_again)
+{
+	uint64_t frame, flags;
+
+	ASSERT_EQ(TAG(0, LOST), page_tag(page_at(self->view, LOST)));
+	frame = page_poison(_metadata, page_at(self->view, LOST));
+	flags = frame_flags(_metadata, frame) & (KPF_HWPOISON | KPF_COMPOUND_TAIL);
+	munmap(self->view, PAGES * PAGE);
+	close(self->fd);
+	EXPECT_EQ(flags, frame_flags(_metadata, frame) &
+			 (KPF_HWPOISON | KPF_COMPOUND_TAIL | KPF_BUDDY));
 }
 
 /* A private page is its owner's own loss; RESET gives it up. */
