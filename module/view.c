@@ -433,10 +433,13 @@ static int copy_held(unsigned long first, unsigned long nr, void *arg)
 		err = cowpool_private_fill(copy, page, NULL, 0) ?:
 		      cow_tree_unshare(share->to, index, GFP_KERNEL_ACCOUNT,
 				       &path);
-		if (err) {
+		if (err)
 			cow_page_put(copy);
+		/* What is lost may be shared: it is nobody's content. */
+		if (err == -EHWPOISON)
+			continue;
+		if (err)
 			return err;
-		}
 		cow_path_set(&path, copy);
 		cow_page_put(page);
 		share->copies++;
@@ -464,8 +467,8 @@ static int grant_again(unsigned long first, unsigned long nr, void *arg)
  *
  * Takes time for what was written since this was last done.
  *
- * Return: 0, or -ENOMEM, -EDQUOT or -EHWPOISON if a page that somebody holds
- * on to could not be copied: @to is empty then.
+ * Return: 0, or -ENOMEM or -EDQUOT if a page that somebody holds on to could
+ * not be copied: @to is empty then.
  */
 int cowpool_view_share(struct cow_tree *to, struct cowpool_view *from,
 		       struct vm_area_struct *vma)

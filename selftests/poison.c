@@ -181,6 +181,28 @@ TEST_F(poison, private_page)
 	munmap(other, PAGES * PAGE);
 }
 
+/* fork and SNAPSHOT lose that page, no other, and succeed. */
+TEST_F(poison, fork_and_snapshot)
+{
+	int snapshot;
+	pid_t child;
+
+	page_set(page_at(self->view, LOST), TAG(1, LOST));
+	page_poison(_metadata, page_at(self->view, LOST));
+	child = child_fork(_metadata);
+	if (!child) {
+		expect_lost(_metadata, self->view, LOST);
+		page_set(page_at(self->view, LOST + 1), TAG(2, LOST + 1));
+		EXPECT_EQ(TAG(2, LOST + 1), page_tag(page_at(self->view, LOST + 1)));
+		_exit(0);
+	}
+	child_join(_metadata, child);
+	snapshot = snapshot_take(_metadata, self->fd, self->view);
+	expect_unreadable(_metadata, snapshot, LOST);
+	close(snapshot);
+	expect_lost(_metadata, self->view, LOST);
+}
+
 /* A page that relatives share is lost to both; neither gets a copy. */
 TEST_F(poison, page_of_relatives)
 {
