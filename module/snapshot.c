@@ -125,7 +125,8 @@ struct reset {
 
 /*
  * Copies the pool's content back into pages that only the view holds. Stops
- * with 1 at one that others hold too, or may have got hold of when they did.
+ * with 1 at one that others hold too, or may have got hold of when they did, or
+ * that a memory error has destroyed.
  */
 static int reset_in_place(unsigned long first, unsigned long nr, void *arg)
 {
@@ -136,8 +137,9 @@ static int reset_in_place(unsigned long first, unsigned long nr, void *arg)
 
 	for (; nr--; first++) {
 		page = cow_tree_lookup(&view->tree, first, &path);
-		if (!path.node[0] || (!cow_path_granted(&path) &&
-				      cowpool_private_held(page, 0))) {
+		if (!path.node[0] || PageHWPoison(page) ||
+		    (!cow_path_granted(&path) &&
+		     cowpool_private_held(page, 0))) {
 			reset->shared = first;
 			return 1;
 		}
@@ -167,7 +169,7 @@ static int reset_drop(struct reset *reset, unsigned long first,
 	return 0;
 }
 
-/* Keeps the private pages of a range, but for those that others hold too. */
+/* Keeps the private pages of a range where reset_in_place() can. */
 static int reset_keep(struct reset *reset, unsigned long first,
 		      unsigned long last)
 {

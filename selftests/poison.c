@@ -181,6 +181,22 @@ TEST_F(poison, private_page)
 	munmap(other, PAGES * PAGE);
 }
 
+/* There is nothing to be kept of a page that is lost. */
+TEST_F(poison, reset_keep)
+{
+	page_set(page_at(self->view, LOST), TAG(1, LOST));
+	page_set(page_at(self->view, LOST + 1), TAG(1, LOST + 1));
+	page_poison(_metadata, page_at(self->view, LOST));
+	EXPECT_EQ(2, reset_try(self->fd, self->view, PAGES, COWPOOL_RESET_KEEP));
+	EXPECT_EQ(1, private_pages(_metadata, self->fd, self->view));
+	for (size_t page = 0; page < PAGES; page++) {
+		EXPECT_EQ(TAG(0, page), page_tag(page_at(self->view, page)))
+			TH_LOG("page %zu", page);
+	}
+	page_set(page_at(self->view, LOST), TAG(2, LOST));
+	EXPECT_EQ(TAG(2, LOST), page_tag(page_at(self->view, LOST)));
+}
+
 /* fork and SNAPSHOT lose that page, no other, and succeed. */
 TEST_F(poison, fork_and_snapshot)
 {
