@@ -324,21 +324,14 @@ static int ioctl_info(struct file *file, void __user *uarg)
 	return err;
 }
 
-/*
- * A file that acts on @pool, as if it came from open(). The reference passes
- * to it, or is dropped.
- */
-static struct file *fd_create(struct cowpool_pool *pool)
+/* A file that acts on no pool yet, as if it came from open(). */
+static struct file *fd_create(void)
 {
 	struct cowpool_fd *fd = fd_alloc();
 	struct file *file;
 
-	if (IS_ERR(fd)) {
-		cowpool_pool_put(pool);
+	if (IS_ERR(fd))
 		return ERR_CAST(fd);
-	}
-	fd->pool = pool;
-	fd->may_write = true;
 	file = anon_inode_getfile("[cowpool]", &cowpool_fops, fd, O_RDWR);
 	if (IS_ERR(file))
 		fd_free(fd);
@@ -361,12 +354,16 @@ static int ioctl_snapshot(const void __user *uarg)
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
 		return fd;
-	pool = cowpool_snapshot(arg.addr);
-	file = IS_ERR(pool) ? ERR_CAST(pool) : fd_create(pool);
-	if (IS_ERR(file)) {
+	/* Last comes what the view notices, so that nothing fails after it. */
+	file = fd_create();
+	pool = IS_ERR(file) ? ERR_CAST(file) : cowpool_snapshot(arg.addr);
+	if (IS_ERR(pool)) {
+		if (!IS_ERR(file))
+			fput(file);
 		put_unused_fd(fd);
-		return PTR_ERR(file);
+		return PTR_ERR(pool);
 	}
+	fd_set_pool(file, pool, true);
 	fd_install(fd, file);
 	return fd;
 }
