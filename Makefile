@@ -13,6 +13,9 @@ help:
 	@echo '  make demo        set up, build, and watch copy-on-write happen, in a VM'
 	@echo '  make check       set up, build, and run every check, in VMs'
 	@echo '  make check-debug  run the tests on kernels that check everything; builds those'
+	@echo '  make oracle      random operations against a model, in a VM'
+	@echo '                   (OPS=1000000, 0 for no end; SEED=1 KERNEL=6.12)'
+	@echo '  make matrix      the table of ways to share and ways to touch (KERNEL=6.12)'
 	@echo '  make bench       set up, build, and measure against what the kernel has,'
 	@echo '                   in VMs (KERNELS="6.1 6.12 7-bench" CASES="fork reset_cycle")'
 	@echo 'For the running kernel, whose headers must be installed:'
@@ -81,6 +84,16 @@ check-debug:
 	@scripts/setup debug
 	@scripts/check $(DEBUG_KERNELS)
 
+OPS ?= 1000000
+SEED ?= 1
+KERNEL ?= 6.12
+
+oracle: selftests
+	@scripts/vm -k $(KERNEL) -- oracle --ops $(OPS) --seed $(SEED)
+
+matrix: selftests
+	@scripts/vm -k $(KERNEL) -- matrix --table
+
 bench:
 	@scripts/bench -k '$(KERNELS)' $(CASES)
 
@@ -89,6 +102,7 @@ clean:
 	@if test -e $(KDIR)/Makefile; then \
 		$(MAKE) -C $(KDIR) M=$(CURDIR)/module clean; fi
 
-.PHONY: all help module tools selftests install demo check check-debug clean
+.PHONY: all help module tools selftests install demo check check-debug oracle matrix \
+	clean
 # make would take them for intermediate files
 .PRECIOUS: $(CACHE)/kernels/%/release
