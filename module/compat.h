@@ -121,6 +121,10 @@ static inline vm_fault_t cowpool_insert_page(struct vm_fault *vmf,
 	/* The kernel could not take it for anything but an empty PMD. */
 	if (pmd_trans_huge(READ_ONCE(*vmf->pmd)))
 		return VM_FAULT_NOPAGE;
+	/* A mark of userfaultfd's is in the way: the kernel knows what to do. */
+	if (!writable && vmf->flags & FAULT_FLAG_ORIG_PTE_VALID &&
+	    !pte_none(vmf->orig_pte))
+		return cowpool_return_page(vmf, page);
 	ret = vmf_insert_page_mkwrite(vmf, page, writable);
 	/*
 	 * MADV_DONTNEED may just have freed the page table that was made for

@@ -85,8 +85,12 @@ static bool no_entry(const struct vm_fault *vmf)
 /* Why @page cannot be mapped, or 0. */
 static vm_fault_t page_trouble(struct page *page)
 {
-	if (unlikely(PageHWPoison(page)))
+	if (unlikely(PageHWPoison(page))) {
+		/* The kernel does not set it on a driver's folio. */
+		if (folio_test_large(page_folio(page)))
+			folio_set_has_hwpoisoned(page_folio(page));
 		return VM_FAULT_HWPOISON;
+	}
 	/* The zero page of a sparse pool could be mapped once too often. */
 	if (unlikely(page_ref_count(compound_head(page)) > INT_MAX / 2))
 		return VM_FAULT_SIGBUS;
@@ -178,34 +182,21 @@ static vm_fault_t fault_of_error(int err)
 	}
 }
 
-/* So much that frames may be allocated ahead, the spares being few by it. */
+/* So many copies that frames may be allocated ahead, the spares being few. */
 static bool view_writes_many(const struct cowpool_view *view)
 {
-	return view->counters.private_pages >= 8 * COWPOOL_SPARES;
+	return view->counters.copies_first_touch +
+	       view->counters.copies_after_read >= 8 * COWPOOL_SPARES;
 }
 
-/**
- * struct exclusive - result of make_exclusive()
- * @page: the exclusive page. Stays so as long as faults are not locked out
- * @old: the page that it replaced, or NULL. Has to be given to
- *	forget_replaced(), with a reference on its frame
- * @old_private: @old belongs to an index: the slot's reference on it is the
- *	caller's too
- */
-struct exclusive {
-	struct page *page;
-	struct page *old;
-	bool old_private;
-};
-
 /*
- * Puts @copy into the view's index, in place of got->old, and grants it. The
+ * Puts @copy into the view's index, in place of @old, and grants it. The
  * caller holds view->lock.
  *
  * Return: 0 or -ENOMEM.
  */
 static int view_replace(struct cowpool_view *view, unsigned long index,
-			struct page *copy, const struct exclusive *got)
+			struct page *copy, struct page *old, bool old_private)
 {
 	struct cowpool_pool *pool = view->mapping->pool;
 	struct cow_path path;
@@ -217,48 +208,72 @@ static int view_replace(struct cowpool_view *view, unsigned long index,
 	cow_path_set(&path, copy);
 	cow_path_grant(&view->tree, &path);
 	/* A page of the pool's own index, if it is a snapshot, is not ours. */
-	if (!got->old_private ||
-	    got->old == cow_tree_lookup(&pool->tree, index, NULL))
+	if (!old_private || old == cow_tree_lookup(&pool->tree, index, NULL))
 		view->counters.private_pages++;
 	return 0;
 }
 
 /*
- * Makes the view's page at vmf->pgoff exclusive and grants it, copying it if
- * need be. @mapped tells that an entry stands, if only to count the copy.
+ * The page that was replaced leaves the process's page table. @mapped tells
+ * that an entry stands; else one may be about to be installed by a fault that
+ * looked the page up before it was replaced.
  *
- * Return: 0, -ENOMEM, -EDQUOT or -EHWPOISON.
+ * The caller still holds view->lock: whoever finds the new page in the index
+ * may rely on the old one being out of page tables and TLBs.
  */
-static int make_exclusive(struct cowpool_view *view, struct vm_fault *vmf,
-			  bool mapped, struct exclusive *got)
+static void unmap_replaced(struct cowpool_view *view, struct vm_fault *vmf,
+			   struct page *old, bool mapped)
+{
+	/* Asked after the page was replaced: such a fault has the mm in use. */
+	if (!faulting_alone(vmf->vma)) {
+		folio_wait_locked(page_folio(old));
+		mapped |= !no_entry(vmf);
+	}
+	/*
+	 * If there is no entry, a zap for a relative may have removed it that
+	 * has not flushed TLBs yet: ours flushes them.
+	 */
+	if (mapped || zap_under_way(vmf->vma->vm_mm))
+		cowpool_view_zap(view, vmf->pgoff, 1);
+}
+
+/*
+ * Makes the view's page at vmf->pgoff exclusive and grants it, copying it if
+ * need be. @mapped tells that an entry stands.
+ *
+ * Return: the page, which stays exclusive as long as faults are not locked
+ * out, and the only one that an entry here may be for; or an ERR_PTR: -ENOMEM,
+ * -EDQUOT or -EHWPOISON.
+ */
+static struct page *make_exclusive(struct cowpool_view *view,
+				   struct vm_fault *vmf, bool mapped)
 {
 	const unsigned long index = vmf->pgoff;
 	const bool alone = faulting_alone(vmf->vma);
-	struct page *copy = NULL;
-	struct page *from = NULL;
+	struct page *page, *from = NULL, *copy = NULL;
+	bool replaced = false, private;
 	struct cow_path path;
 	int known, err = 0;
 
 	mutex_lock(&view->lock);
 	for (;;) {
-		got->page = view_page(view, index, &path, &got->old_private);
-		got->old = NULL;
+		page = view_page(view, index, &path, &private);
 		if (path.node[0] && cow_path_granted(&path))
 			break;
 		/* A former owner may have put it into a pipe, say. */
-		known = got->page == vmf->page;
-		known += got->page == from;
-		if (path.node[0] && !cowpool_private_held(got->page, known)) {
+		known = page == vmf->page;
+		known += page == from;
+		if (path.node[0] && !cowpool_private_held(page, known)) {
 			cow_path_grant(&view->tree, &path);
 			view->counters.reuses++;
 			break;
 		}
-		if (got->page != from) {
+		if (page != from) {
 			if (from)
 				put_page(from);
 			if (copy)
 				cow_page_put(copy);
-			from = got->page;
+			from = page;
 			get_page(from);
 			copy = cowpool_private_alloc(&view->spares,
 						     view_writes_many(view),
@@ -285,51 +300,29 @@ static int make_exclusive(struct cowpool_view *view, struct vm_fault *vmf,
 			if (!alone)
 				continue;
 		}
-		got->old = from;
-		err = view_replace(view, index, copy, got);
+		err = view_replace(view, index, copy, from, private);
 		if (err)
 			break;
 		if (mapped)
 			view->counters.copies_after_read++;
 		else
 			view->counters.copies_first_touch++;
-		got->page = copy;
-		from = NULL;
+		unmap_replaced(view, vmf, from, mapped);
+		replaced = true;
+		page = copy;
 		copy = NULL;
 		break;
 	}
+	if (!err && PageHWPoison(page))
+		err = -EHWPOISON;
 	mutex_unlock(&view->lock);
 	if (from)
 		put_page(from);
+	if (replaced && private)
+		cow_page_put(from);
 	if (copy)
 		cow_page_put(copy);
-	return err;
-}
-
-/*
- * The replaced page leaves the process's page table, then the index. @mapped
- * tells that an entry stands; else one may be about to be installed by a
- * fault that looked the page up before it was replaced.
- *
- * Afterwards no entry stands here but one for the new page, nor will one come.
- */
-static void forget_replaced(struct cowpool_view *view, struct vm_fault *vmf,
-			    struct exclusive *got, bool mapped)
-{
-	/* Asked after the page was replaced: such a fault has the mm in use. */
-	if (!faulting_alone(vmf->vma)) {
-		folio_wait_locked(page_folio(got->old));
-		mapped |= !no_entry(vmf);
-	}
-	/*
-	 * If there is no entry, a zap for a relative may have removed it that
-	 * has not flushed TLBs yet: ours flushes them.
-	 */
-	if (mapped || zap_under_way(vmf->vma->vm_mm))
-		cowpool_view_zap(view, vmf->pgoff, 1);
-	put_page(got->old);
-	if (got->old_private)
-		cow_page_put(got->old);
+	return err ? ERR_PTR(err) : page;
 }
 
 static vm_fault_t view_read_fault(struct cowpool_view *view,
@@ -344,7 +337,8 @@ static vm_fault_t view_read_fault(struct cowpool_view *view,
 	ret = map_page(vmf, page, &view->tree);
 	if (!(ret & VM_FAULT_ERROR))
 		view->counters.read_faults++;
-	if (COWPOOL_CAN_INSERT && ret == VM_FAULT_NOPAGE)
+	if (COWPOOL_CAN_INSERT && ret == VM_FAULT_NOPAGE &&
+	    !pmd_trans_huge(READ_ONCE(*vmf->pmd)))
 		map_around(view, vmf);
 	mutex_unlock(&view->lock);
 	return ret;
@@ -353,23 +347,18 @@ static vm_fault_t view_read_fault(struct cowpool_view *view,
 static vm_fault_t view_write_fault(struct cowpool_view *view,
 				   struct vm_fault *vmf)
 {
-	struct exclusive got;
-	int err = make_exclusive(view, vmf, false, &got);
+	struct page *page = make_exclusive(view, vmf, false);
 
-	if (err)
-		return fault_of_error(err);
-	if (got.old)
-		forget_replaced(view, vmf, &got, false);
-	if (unlikely(PageHWPoison(got.page)))
-		return VM_FAULT_HWPOISON;
-	if (COWPOOL_CAN_INSERT && got.old)
-		return cowpool_insert_page(vmf, got.page, true);
+	if (IS_ERR(page))
+		return fault_of_error(PTR_ERR(page));
+	if (COWPOOL_CAN_INSERT)
+		return cowpool_insert_page(vmf, page, true);
 	/*
 	 * Exclusive pages are safe to be installed late: only who locks out
 	 * all faults can end that.
 	 */
-	get_page(got.page);
-	vmf->page = got.page;
+	get_page(page);
+	vmf->page = page;
 	return 0;
 }
 
@@ -414,8 +403,7 @@ vm_fault_t cowpool_view_fault(struct vm_fault *vmf)
 vm_fault_t cowpool_view_mkwrite(struct vm_fault *vmf)
 {
 	struct cowpool_view *view = cowpool_view_of(vmf->vma);
-	struct exclusive got;
-	int err;
+	struct page *page;
 
 	/* No entry: cowpool_view_fault() has done all. */
 	if (!vmf->pte) {
@@ -423,19 +411,13 @@ vm_fault_t cowpool_view_mkwrite(struct vm_fault *vmf)
 		return VM_FAULT_LOCKED;
 	}
 
-	err = make_exclusive(view, vmf, true, &got);
-	if (err)
-		return fault_of_error(err);
-	if (got.old) {
-		forget_replaced(view, vmf, &got, true);
-		return cowpool_insert_page(vmf, got.page, true);
-	}
-	if (got.page != vmf->page) {
-		/* Another thread has copied it, and did not see this entry. */
-		cowpool_view_zap(view, vmf->pgoff, 1);
-		return VM_FAULT_NOPAGE;
-	}
-	lock_page(vmf->page);
+	page = make_exclusive(view, vmf, true);
+	if (IS_ERR(page))
+		return fault_of_error(PTR_ERR(page));
+	/* It was replaced: by us, or by another thread a moment ago. */
+	if (page != vmf->page)
+		return cowpool_insert_page(vmf, page, true);
+	lock_page(page);
 	return VM_FAULT_LOCKED;
 }
 

@@ -56,13 +56,15 @@ bool cowpool_frames_charge(unsigned long nr)
 {
 	unsigned long limit = (unsigned long)READ_ONCE(max_total_mib) *
 			      PAGES_PER_MIB;
+	long now = atomic_long_read(&nr_frames);
 
 	if (!limit)
 		limit = totalram_pages() / 2;
-	if (atomic_long_add_return(nr, &nr_frames) > limit) {
-		atomic_long_sub(nr, &nr_frames);
-		return false;
-	}
+	/* Never too much for a moment: that could fail somebody else. */
+	do {
+		if (now + nr > limit)
+			return false;
+	} while (!atomic_long_try_cmpxchg(&nr_frames, &now, now + nr));
 	return true;
 }
 

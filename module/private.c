@@ -81,14 +81,17 @@ struct page *cowpool_private_alloc(struct cowpool_spares *spares, bool many,
 	struct page *page = NULL;
 
 	/* Frames that are allocated ahead are nearest to the task. */
-	if (spares && !policy) {
-		if (spares->nr) {
-			page = spares->page[--spares->nr];
-			atomic_long_dec(&spare_frames);
-		} else if (many) {
-			page = batch_alloc(spares);
+	while (spares && !policy && spares->nr && !page) {
+		page = spares->page[--spares->nr];
+		atomic_long_dec(&spare_frames);
+		if (unlikely(PageHWPoison(page))) {
+			cowpool_frames_uncharge(1);
+			put_page(page);
+			page = NULL;
 		}
 	}
+	if (spares && !policy && many && !page)
+		page = batch_alloc(spares);
 	if (!page) {
 		if (!cowpool_frames_charge(1))
 			return ERR_PTR(-EDQUOT);

@@ -424,6 +424,7 @@ static int copy_held(unsigned long first, unsigned long nr, void *arg)
 	int err;
 
 	for (index = first; index < first + nr; index++) {
+		cond_resched();
 		page = cow_tree_lookup(&share->from->tree, index, NULL);
 		if (!cowpool_private_held(page, 0))
 			continue;
