@@ -405,11 +405,39 @@ long cowpool_view_drop(struct cowpool_view *view, unsigned long first,
 	return drop.pages;
 }
 
+/**
+ * struct share - a cowpool_view_share() under way
+ * @from: the view
+ * @to: the copy of its tree
+ * @copies: pages copied, since they are held
+ * @zaps_ended: no zap is under way that may have made pages look held
+ */
 struct share {
 	struct cowpool_view *from;
 	struct cow_tree *to;
 	unsigned long copies;
+	bool zaps_ended;
 };
+
+/*
+ * Whether somebody holds on to a granted page. It looks like that, too, while a
+ * relative's zap has taken our entry away and not yet dropped its reference.
+ * All granted pages have lost their entries if there are relatives, so no zap
+ * that begins now does that.
+ */
+static bool share_held(struct share *share, struct page *page)
+{
+	struct address_space *mapping = share->from->mapping->inode->i_mapping;
+
+	if (!cowpool_private_held(page, 0))
+		return false;
+	if (!share->zaps_ended) {
+		i_mmap_lock_write(mapping);
+		i_mmap_unlock_write(mapping);
+		share->zaps_ended = true;
+	}
+	return cowpool_private_held(page, 0);
+}
 
 /*
  * Whoever holds on to a page goes on writing to it, for the view that he got
@@ -426,7 +454,7 @@ static int copy_held(unsigned long first, unsigned long nr, void *arg)
 	for (index = first; index < first + nr; index++) {
 		cond_resched();
 		page = cow_tree_lookup(&share->from->tree, index, NULL);
-		if (!cowpool_private_held(page, 0))
+		if (!share_held(share, page))
 			continue;
 		copy = cowpool_private_alloc(NULL, false, NULL, 0);
 		if (IS_ERR(copy))

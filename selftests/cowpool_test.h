@@ -282,6 +282,41 @@ static inline pthread_barrier_t *barrier_new(struct __test_metadata *_metadata,
 	return barrier;
 }
 
+/* How far the kernel may be preempted: fully, for races on one processor. */
+
+#define PREEMPT		"/sys/kernel/debug/sched/preempt"
+#define PREEMPT_SIZE	64
+
+static inline void preempt_set(const char *value)
+{
+	int fd = open(PREEMPT, O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0 && write(fd, value, strlen(value)) < 0)
+		ksft_print_msg("cannot set " PREEMPT " to %s\n", value);
+	close(fd);
+}
+
+/* Where the kernel can do that. @before gets what it was set to, or "". */
+static inline void preempt_full(char *before)
+{
+	FILE *file = fopen(PREEMPT, "r");
+
+	before[0] = '\0';
+	if (!file)
+		return;
+	/* "none voluntary (full)": the mode in brackets is the present one. */
+	if (fscanf(file, "%*[^(](%63[^)]", before) != 1)
+		before[0] = '\0';
+	fclose(file);
+	preempt_set("full");
+}
+
+static inline void preempt_restore(const char *before)
+{
+	if (before[0])
+		preempt_set(before);
+}
+
 /* Accesses that may raise a signal */
 
 enum access { LOAD, STORE };

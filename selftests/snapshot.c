@@ -417,4 +417,57 @@ TEST_F(snapshot, by_any_descriptor)
 	close(other);
 }
 
+/*
+ * A relative that takes snapshots takes entries away here, too, and drops their
+ * references last. Here it is interrupted in between, on the same processor:
+ * the pages are not held by anybody.
+ */
+FIXTURE(relative) {
+	int fd;
+	char *view;
+	char preempt[PREEMPT_SIZE];
+};
+
+FIXTURE_SETUP(relative)
+{
+	preempt_full(self->preempt);
+	self->fd = pool_filled(_metadata, PAGES);
+	self->view = view_map(_metadata, self->fd, PAGES);
+}
+
+FIXTURE_TEARDOWN_PARENT(relative)
+{
+	preempt_restore(self->preempt);
+}
+
+static void write_and_snapshot(struct __test_metadata *_metadata, int fd, char *view)
+{
+	for (size_t page = 0; page < PAGES; page++)
+		*(volatile char *)page_at(view, page) = 1;
+	usleep(rand() % 500);
+	close(snapshot_take(_metadata, fd, view));
+}
+
+TEST_F(relative, is_interrupted)
+{
+	struct sched_param priority = { .sched_priority = 1 };
+	cpu_set_t cpu;
+	pid_t child;
+
+	CPU_ZERO(&cpu);
+	CPU_SET(sched_getcpu(), &cpu);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(cpu), &cpu));
+	child = child_fork(_metadata);
+	while (!child)
+		write_and_snapshot(_metadata, self->fd, self->view);
+	ASSERT_EQ(0, sched_setscheduler(0, SCHED_FIFO, &priority));
+	for (int round = 0; round < 300; round++)
+		write_and_snapshot(_metadata, self->fd, self->view);
+	EXPECT_EQ(0, view_info(_metadata, self->fd, self->view).counters.copies_pinned);
+	kill(child, SIGKILL);
+	ASSERT_EQ(child, waitpid(child, NULL, 0));
+	munmap(self->view, PAGES * PAGE);
+	close(self->fd);
+}
+
 TEST_HARNESS_MAIN

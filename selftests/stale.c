@@ -357,7 +357,6 @@ TEST_F(race, no_number_is_seen_again)
  * The kernel is made preemptible for that, where it can be. Elsewhere the test
  * needs more luck.
  */
-#define PREEMPT		"/sys/kernel/debug/sched/preempt"
 #define LATE_PAGES	2048
 
 struct late {
@@ -396,7 +395,7 @@ static void *late_write(void *arg)
 
 FIXTURE(late) {
 	int fd;
-	char preempt[64];	/* what the kernel was set to, or empty */
+	char preempt[PREEMPT_SIZE];
 };
 
 FIXTURE_VARIANT(late) {
@@ -406,33 +405,15 @@ FIXTURE_VARIANT(late) {
 FIXTURE_VARIANT_ADD(late, page_of_the_pool) { false };
 FIXTURE_VARIANT_ADD(late, page_of_a_relative) { true };
 
-static void preempt_set(const char *value)
-{
-	int fd = open(PREEMPT, O_WRONLY | O_CLOEXEC);
-
-	if (fd >= 0 && write(fd, value, strlen(value)) < 0)
-		ksft_print_msg("cannot set " PREEMPT " to %s\n", value);
-	close(fd);
-}
-
 FIXTURE_SETUP(late)
 {
-	/* "none voluntary (full)": the mode in brackets is the present one. */
-	FILE *file = fopen(PREEMPT, "r");
-
-	if (file) {
-		if (fscanf(file, "%*[^(](%63[^)]", self->preempt) != 1)
-			self->preempt[0] = '\0';
-		fclose(file);
-		preempt_set("full");
-	}
+	preempt_full(self->preempt);
 	self->fd = pool_filled(_metadata, LATE_PAGES);
 }
 
 FIXTURE_TEARDOWN_PARENT(late)
 {
-	if (self->preempt[0])
-		preempt_set(self->preempt);
+	preempt_restore(self->preempt);
 }
 
 TEST_F(late, install)
