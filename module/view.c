@@ -189,7 +189,7 @@ static void view_free(struct cowpool_view *view)
  * @last: the last page that had a grant
  * @base: address of the range that @table maps
  * @table: the page table last used, or NULL if there is none
- * @ptl: its lock, which is held while @table is set
+ * @ptl: its lock
  */
 struct protect {
 	struct cowpool_view *view;
@@ -222,8 +222,6 @@ static void protect_enter(struct protect *protect, unsigned long addr)
 	pud_t *pud;
 	pmd_t *pmd;
 
-	if (protect->table)
-		spin_unlock(protect->ptl);
 	protect->table = NULL;
 	protect->base = addr & PMD_MASK;
 	if (pgd_none(*pgd))
@@ -239,7 +237,6 @@ static void protect_enter(struct protect *protect, unsigned long addr)
 		return;
 	protect->table = pte_offset_kernel(pmd, protect->base);
 	protect->ptl = pte_lockptr(mm, pmd);
-	spin_lock(protect->ptl);
 }
 
 /*
@@ -262,19 +259,24 @@ static int protect_run(unsigned long first, unsigned long nr, void *arg)
 	struct vm_area_struct *vma = protect->vma;
 	unsigned long start = max(first, vma->vm_pgoff);
 	unsigned long stop = min(first + nr, vma->vm_pgoff + vma_pages(vma));
-	unsigned long addr, end;
+	unsigned long addr, end, next;
 
 	if (start >= stop)
 		return 0;
 	protect->last = stop - 1;
 	addr = vma->vm_start + ((start - vma->vm_pgoff) << PAGE_SHIFT);
 	end = addr + ((stop - start) << PAGE_SHIFT);
-	for (; addr < end; addr += PAGE_SIZE) {
+	for (; addr < end; addr = next) {
+		next = pmd_addr_end(addr, end);
 		if ((addr & PMD_MASK) != protect->base)
 			protect_enter(protect, addr);
-		if (protect->table)
+		if (!protect->table)
+			continue;
+		spin_lock(protect->ptl);
+		for (; addr < next; addr += PAGE_SIZE)
 			protect_entry(protect->view->mm, addr,
 				      protect->table + pte_index(addr));
+		spin_unlock(protect->ptl);
 	}
 	return 0;
 }
@@ -309,8 +311,6 @@ static void view_protect(struct cowpool_view *view, struct vm_area_struct *vma)
 	/* A zap that sees a flush pending beside its own flushes everything. */
 	inc_tlb_flush_pending(mm);
 	cow_tree_walk_grants(&view->tree, protect_run, &protect);
-	if (protect.table)
-		spin_unlock(protect.ptl);
 	if (protect.last != ULONG_MAX)
 		cowpool_view_zap(view, protect.last, 1);
 	dec_tlb_flush_pending(mm);
