@@ -19,6 +19,8 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#define STATS			"/sys/kernel/debug/cowpool/stats"
+
 /* Nothing happens for so long: something hangs. */
 #define PATIENCE_SECONDS	60
 
@@ -298,12 +300,16 @@ struct gauges {
 
 static struct gauges gauges_read(void)
 {
-	FILE *file = fopen("/sys/kernel/debug/cowpool/stats", "r");
+	FILE *file = fopen(STATS, "r");
 	struct gauges gauges = {};
 	char name[64];
 	long long value;
 
-	while (file && fscanf(file, "%63s %lld", name, &value) == 2) {
+	if (!file) {
+		perror("oracle: " STATS);
+		exit(1);
+	}
+	while (fscanf(file, "%63s %lld", name, &value) == 2) {
 		if (!strcmp(name, "pools"))
 			gauges.pools = value;
 		else if (!strcmp(name, "views"))
@@ -313,8 +319,7 @@ static struct gauges gauges_read(void)
 		else if (!strcmp(name, "nodes"))
 			gauges.nodes = value;
 	}
-	if (file)
-		fclose(file);
+	fclose(file);
 	return gauges;
 }
 

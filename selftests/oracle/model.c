@@ -99,6 +99,13 @@ void page_written(struct view_model *view, unsigned int page)
 	shared->written[page] = true;
 }
 
+/* Others have the view's pages now. */
+void grants_end(struct view_model *view)
+{
+	for (unsigned int page = 0; page < shared->world.pages; page++)
+		view->page[page].granted = false;
+}
+
 /* How many pages of a range are private, at least and at most. */
 void count_own(const struct view_model *view, unsigned int page, unsigned int nr,
 	       unsigned int *least, unsigned int *most)

@@ -176,70 +176,13 @@ static char *view_address(const struct view_model *view)
 	return view->page[page].at + page % PAGE;
 }
 
-static struct cowpool_counters counters_of(struct view_model *view)
-{
-	struct cowpool_info info = {
-		.addr = (uintptr_t)view_address(view),
-		.flags = COWPOOL_INFO_VIEW,
-	};
-
-	must(ioctl(pool_fd, COWPOOL_IOC_INFO, &info));
-	if (info.size != shared->world.pool_pages * PAGE)
-		wrong("INFO tells a wrong size");
-	return info.counters;
-}
-
-static uint64_t grants_of(const struct cowpool_counters *counters)
-{
-	return counters->copies_first_touch + counters->copies_after_read +
-	       counters->reuses;
-}
-
-/* The model cannot know how many there were. */
-void grants_ask(struct view_model *view)
-{
-	struct cowpool_counters counters = counters_of(view);
-
-	view->grants = grants_of(&counters);
-}
-
-static int snapshot_ioctl(struct view_model *view)
-{
-	struct cowpool_snapshot arg = { .addr = (uintptr_t)view_address(view) };
-
-	view->snapshots++;
-	return must(ioctl(pool_fd, COWPOOL_IOC_SNAPSHOT, &arg));
-}
-
-/*
- * Others have the view's pages now, by fork() or SNAPSHOT: to write one counts
- * as a copy or a reuse again.
- *
- * Not so where a page has been copied at once, since it seemed to be held. None
- * is, but while a relative's zap has taken an entry away and still has the
- * reference, it looks like that. Then do it once more, until it does not.
- */
-static void view_shared(struct view_model *view)
-{
-	struct cowpool_counters counters = counters_of(view);
-
-	while (counters.copies_pinned != view->pinned) {
-		view->pinned = counters.copies_pinned;
-		close(snapshot_ioctl(view));
-		counters = counters_of(view);
-		view->grants = grants_of(&counters);
-	}
-	if (view->pinned && !view->related)
-		wrong("pages were copied as if they were held");
-	for (unsigned int page = 0; page < shared->world.pages; page++)
-		view->page[page].granted = false;
-}
-
 int snapshot_take(struct view_model *view)
 {
-	int fd = snapshot_ioctl(view);
+	struct cowpool_snapshot arg = { .addr = (uintptr_t)view_address(view) };
+	int fd = must(ioctl(pool_fd, COWPOOL_IOC_SNAPSHOT, &arg));
 
-	view_shared(view);
+	view->snapshots++;
+	grants_end(view);
 	return fd;
 }
 
@@ -323,8 +266,6 @@ static void view_map(unsigned int number, int fd, const struct content *content,
 	view->snapshots = 0;
 	view->resets = 0;
 	view->grants = 0;
-	view->pinned = 0;
-	view->related = false;
 	for (; nr--; page++, at += PAGE) {
 		view->page[page].at = at;
 		view->page[page].prot = PROT_READ | PROT_WRITE;
@@ -558,6 +499,33 @@ static bool do_dirty(const struct operation *operation)
 	return true;
 }
 
+static struct cowpool_counters counters_of(struct view_model *view)
+{
+	struct cowpool_info info = {
+		.addr = (uintptr_t)view_address(view),
+		.flags = COWPOOL_INFO_VIEW,
+	};
+
+	must(ioctl(pool_fd, COWPOOL_IOC_INFO, &info));
+	if (info.size != shared->world.pool_pages * PAGE)
+		wrong("INFO tells a wrong size");
+	return info.counters;
+}
+
+static uint64_t grants_of(const struct cowpool_counters *counters)
+{
+	return counters->copies_first_touch + counters->copies_after_read +
+	       counters->reuses;
+}
+
+/* The model cannot know how many there were. */
+void grants_ask(struct view_model *view)
+{
+	struct cowpool_counters counters = counters_of(view);
+
+	view->grants = grants_of(&counters);
+}
+
 static void counter_check(unsigned int number, const char *name, uint64_t value,
 			  uint64_t least, uint64_t most)
 {
@@ -584,8 +552,7 @@ static bool info_check(unsigned int number)
 	counter_check(number, "resets", counters.resets, view->resets, view->resets);
 	counter_check(number, "copies and reuses", grants_of(&counters), view->grants,
 		      view->grants);
-	counter_check(number, "copies_pinned", counters.copies_pinned, view->pinned,
-		      view->pinned);
+	counter_check(number, "copies_pinned", counters.copies_pinned, 0, 0);
 	return true;
 }
 
@@ -638,16 +605,14 @@ void do_fork(unsigned int child)
 
 		if (!view)
 			continue;
-		view->related = true;
+		grants_end(view);
 		view->forks++;
 		if (!pid) {
 			view->forks = 0;
 			view->snapshots = 0;
 			view->resets = 0;
 			view->grants = 0;
-			view->pinned = 0;
 		}
-		view_shared(view);
 	}
 	if (!pid)
 		process_forked(child);

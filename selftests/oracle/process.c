@@ -10,7 +10,8 @@
 #include <sys/mman.h>
 
 struct process self;
-const struct operation *current;
+/* Its own copy: a child may still need it when the parent is long past it. */
+static struct operation current;
 
 /* An access that must fail, and whose signal is caught */
 static volatile sig_atomic_t refusal_expected;
@@ -25,7 +26,7 @@ void wrong(const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	trouble_set(current, "%s", text);
+	trouble_set(&current, "%s", text);
 	_exit(1);
 }
 
@@ -173,16 +174,16 @@ static void process_step(struct queue *queue)
 			futex_wait(&queue->asked, done);
 		queue->process_sleeps = 0;
 	}
-	current = &queue->operation[done % QUEUE_LENGTH];
-	did = operation_do(current);
+	current = queue->operation[done % QUEUE_LENGTH];
+	did = operation_do(&current);
 	/* A child goes on with what it is asked itself. */
 	if (self.number != number)
 		return;
 	if (did)
-		queue->tally.done[current->kind]++;
+		queue->tally.done[current.kind]++;
 	else
-		queue->tally.idle[current->kind]++;
-	ends = current->kind == EXIT;
+		queue->tally.idle[current.kind]++;
+	ends = current.kind == EXIT;
 	queue->done = done + 1;
 	if (queue->director_sleeps)
 		futex_wake(&queue->done);

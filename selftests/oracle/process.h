@@ -45,8 +45,6 @@ struct page_model {
  * @snapshots: likewise
  * @resets: likewise
  * @grants: copies and reuses together, likewise
- * @pinned: pages that fork() and SNAPSHOT have copied, as far as is known
- * @related: there has been a fork(), so that there may be relatives
  */
 struct view_model {
 	unsigned int mapped;
@@ -58,8 +56,6 @@ struct view_model {
 	uint64_t snapshots;
 	uint64_t resets;
 	uint64_t grants;
-	uint64_t pinned;
-	bool related;
 };
 
 /* A snapshot; without a descriptor, there is none. */
@@ -125,7 +121,6 @@ bool trouble_set(const struct operation *operation, const char *format, ...)
 
 /* process.c */
 extern struct process self;
-extern const struct operation *current;
 _Noreturn void process_run(unsigned int number);
 void process_forked(unsigned int number);
 _Noreturn void wrong(const char *format, ...)
@@ -150,6 +145,7 @@ void area_split(struct view_model *view, unsigned int page);
 void content_of_pool(struct view_model *view, unsigned int page);
 void page_unmapped(struct view_model *view, unsigned int page);
 void page_written(struct view_model *view, unsigned int page);
+void grants_end(struct view_model *view);
 void count_own(const struct view_model *view, unsigned int page, unsigned int nr,
 	       unsigned int *least, unsigned int *most);
 bool differs(const struct view_model *view, unsigned int page);
