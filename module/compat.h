@@ -104,13 +104,13 @@ static inline vm_fault_t cowpool_return_page(struct vm_fault *vmf,
 
 #define COWPOOL_CAN_INSERT	true
 
-static inline vm_fault_t cowpool_insert_at(struct vm_area_struct *vma,
-					   unsigned long addr,
-					   struct page *page, bool writable)
+/* Maps @page for reading where a page table is, unless an entry stands there. */
+static inline void cowpool_insert_at(struct vm_area_struct *vma,
+				     unsigned long addr, struct page *page)
 {
 	struct vm_fault vmf = { .vma = vma, .address = addr };
 
-	return vmf_insert_page_mkwrite(&vmf, page, writable);
+	vmf_insert_page_mkwrite(&vmf, page, false);
 }
 
 static inline vm_fault_t cowpool_insert_page(struct vm_fault *vmf,
@@ -139,11 +139,9 @@ static inline vm_fault_t cowpool_insert_page(struct vm_fault *vmf,
 
 #define COWPOOL_CAN_INSERT	false
 
-static inline vm_fault_t cowpool_insert_at(struct vm_area_struct *vma,
-					   unsigned long addr,
-					   struct page *page, bool writable)
+static inline void cowpool_insert_at(struct vm_area_struct *vma,
+				     unsigned long addr, struct page *page)
 {
-	return VM_FAULT_FALLBACK;
 }
 
 static inline int cowpool_page_table_made(pte_t *pte, unsigned long addr,

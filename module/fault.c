@@ -23,7 +23,10 @@
 #include "compat.h"
 #include "view.h"
 
-/* The store's page at an index. The caller holds view->lock. */
+/*
+ * The page below an empty slot of the view's index: the store's, since the view
+ * began with the pool's index. The caller holds view->lock.
+ */
 static struct page *store_page(struct cowpool_view *view, unsigned long index)
 {
 	struct folio *folio = view->near;
@@ -37,18 +40,11 @@ static struct page *store_page(struct cowpool_view *view, unsigned long index)
 	return folio_page(folio, index - folio->index);
 }
 
-/*
- * The page that the view shows at an index. The caller holds view->lock.
- * @private tells whether an index holds it, rather than the store.
- */
-static struct page *view_page(struct cowpool_view *view, unsigned long index,
-			      struct cow_path *exclusive, bool *private)
+/* The page that the view shows at an index. The caller holds view->lock. */
+static struct page *view_page(struct cowpool_view *view, unsigned long index)
 {
-	struct page *page = cow_tree_lookup(&view->tree, index, exclusive);
-
-	*private = page;
-	/* The view began with the pool's index, so only the store is below. */
-	return page ?: store_page(view, index);
+	return cow_tree_lookup(&view->tree, index, NULL) ?:
+	       store_page(view, index);
 }
 
 /* Some processor may still reach a page by an entry that is gone. */
@@ -99,7 +95,8 @@ static vm_fault_t page_trouble(struct page *page)
 
 /*
  * Whether the kernel may map all of a folio of the store: it fits the VMA and
- * the page table, and @tree has nothing in its range.
+ * the page table, @tree has nothing in its range, and no page of it is known to
+ * be lost.
  */
 static bool whole_folio(const struct vm_fault *vmf, struct folio *folio,
 			const struct cow_tree *tree)
@@ -155,18 +152,17 @@ static void map_around(struct cowpool_view *view, struct vm_fault *vmf)
 	unsigned long shift = vmf->pgoff - (vmf->address >> PAGE_SHIFT);
 	unsigned long index = ALIGN_DOWN(vmf->pgoff, nr);
 	unsigned long last = index + nr;
-	bool private;
 
 	index = max(index, (start >> PAGE_SHIFT) + shift);
 	last = min(last, (end >> PAGE_SHIFT) + shift);
 	view->around_next = last;
 	for (; index < last; index++) {
-		struct page *page = view_page(view, index, NULL, &private);
+		struct page *page = view_page(view, index);
 
 		if (index != vmf->pgoff && page != cow_zero_page &&
 		    !page_trouble(page))
 			cowpool_insert_at(vma, (index - shift) << PAGE_SHIFT,
-					  page, false);
+					  page);
 	}
 }
 
@@ -257,7 +253,10 @@ static struct page *make_exclusive(struct cowpool_view *view,
 
 	mutex_lock(&view->lock);
 	for (;;) {
-		page = view_page(view, index, &path, &private);
+		page = cow_tree_lookup(&view->tree, index, &path);
+		private = page;
+		if (!page)
+			page = store_page(view, index);
 		if (path.node[0] && cow_path_granted(&path))
 			break;
 		/* A former owner may have put it into a pipe, say. */
@@ -328,13 +327,10 @@ static struct page *make_exclusive(struct cowpool_view *view,
 static vm_fault_t view_read_fault(struct cowpool_view *view,
 				  struct vm_fault *vmf)
 {
-	struct page *page;
-	bool private;
 	vm_fault_t ret;
 
 	mutex_lock(&view->lock);
-	page = view_page(view, vmf->pgoff, NULL, &private);
-	ret = map_page(vmf, page, &view->tree);
+	ret = map_page(vmf, view_page(view, vmf->pgoff), &view->tree);
 	if (!(ret & VM_FAULT_ERROR))
 		view->counters.read_faults++;
 	if (COWPOOL_CAN_INSERT && ret == VM_FAULT_NOPAGE &&
