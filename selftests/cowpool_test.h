@@ -10,7 +10,8 @@
 #ifndef COWPOOL_TEST_H
 #define COWPOOL_TEST_H
 
-#define _GNU_SOURCE
+#include "pages.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -49,42 +50,6 @@ static inline int test_timeout(void)
 #define TEST_TIMEOUT_DEFAULT test_timeout()
 
 #define DEBUGFS		"/sys/kernel/debug/cowpool/"
-#define PAGE		((size_t)sysconf(_SC_PAGESIZE))
-/* Pages that one PMD entry maps */
-#define PMD_PAGES	(PAGE / sizeof(uint64_t))
-
-/*
- * Content. Word i of a page that carries tag t is t + i, so a torn page, or
- * one at the wrong place, cannot go unnoticed. Tags tell who wrote the page;
- * writer 0 is whoever filled the pool.
- */
-#define TAG(writer, page)	(((uint64_t)(writer) << 48) | (((uint64_t)(page) + 1) << 16))
-#define TAG_TORN		UINT64_MAX
-
-static inline void *page_at(void *base, size_t page)
-{
-	return (char *)base + page * PAGE;
-}
-
-static inline void page_set(void *addr, uint64_t tag)
-{
-	volatile uint64_t *word = addr;
-
-	for (size_t i = 0; i < PAGE / sizeof(*word); i++)
-		word[i] = tag + i;
-}
-
-/* The tag that all of a page carries; 0 for a page of zeroes. */
-static inline uint64_t page_tag(const void *addr)
-{
-	const volatile uint64_t *word = addr;
-	uint64_t tag = word[0];
-
-	for (size_t i = 1; i < PAGE / sizeof(*word); i++)
-		if (word[i] != (tag ? tag + i : 0))
-			return TAG_TORN;
-	return tag;
-}
 
 /* Pools and views */
 
