@@ -296,17 +296,20 @@ TEST_F(cost, chain_of_kept_snapshots)
 
 /*
  * A snapshot of a view of a snapshot of ...: the newest is as flat as the
- * first, and of those below it nothing is left but what it shows itself.
+ * first, and of those below it nothing is left but what it shows itself. Nor
+ * does it cost more to look a page up and to replace it: one path of nodes.
  */
 TEST_F(cost, deep_snapshots)
 {
 	int fd = snapshot_take(_metadata, self->fd, self->view);
+	uint64_t pools = stat_value(_metadata, "pools");
 	struct cost before = COST(), after;
+	char *view;
 
 	for (int depth = 0; depth < DEPTH; depth++) {
-		char *view = view_map(_metadata, fd, variant->pages);
 		int next;
 
+		view = view_map(_metadata, fd, variant->pages);
 		page_set(dirty_page(view, self->step, depth % 5), TAG(3, depth));
 		next = snapshot_take(_metadata, fd, view);
 		munmap(view, variant->pages * PAGE);
@@ -314,13 +317,63 @@ TEST_F(cost, deep_snapshots)
 		fd = next;
 	}
 	after = COST();
+	EXPECT_EQ(pools, stat_value(_metadata, "pools"));
 	/* Five pages differ from those of the first view. */
 	EXPECT_EQ(before.frames + 5, after.frames);
 	EXPECT_LE(after.nodes, before.nodes + 1 + 5 * (variant->levels - 1));
 	for (int i = 0; i < DIRTY; i++)
 		EXPECT_EQ(i < 5 ? TAG(3, DEPTH - 5 + i) : TAG(1, i),
 			  pool_page_tag(_metadata, fd, i * self->step));
+
+	before = after;
+	view = view_map(_metadata, fd, variant->pages);
+	page_set(dirty_page(view, self->step, 5), TAG(4, 5));
+	after = COST();
+	EXPECT_EQ(before.frames + 1, after.frames);
+	EXPECT_EQ(before.nodes + variant->levels, after.nodes);
+	munmap(view, variant->pages * PAGE);
 	close(fd);
+}
+
+/*
+ * What is alive is what somebody can reach: of a line of snapshots, each of
+ * which has replaced a page of its own, some in the middle go, and with each its
+ * version of the page, that nobody else shows.
+ */
+TEST_F(cost, nothing_unreachable)
+{
+	enum { LINE = 16 };
+	struct cost before = COST(), after;
+	int snapshots[LINE];
+
+	for (int i = 0; i < LINE; i++) {
+		page_set(dirty_page(self->view, self->step, 0), TAG(2, i));
+		snapshots[i] = snapshot_take(_metadata, self->fd, self->view);
+	}
+	page_set(dirty_page(self->view, self->step, 0), TAG(2, LINE));
+	after = COST();
+	EXPECT_EQ(before.frames + LINE, after.frames);
+	EXPECT_EQ(before.nodes + LINE * variant->levels, after.nodes);
+	for (int i = 0; i < LINE; i++) {
+		/* From the middle out */
+		int n = (LINE / 2 + (i % 2 ? i / 2 + 1 : -(i / 2)) + LINE) % LINE;
+
+		close(snapshots[n]);
+		snapshots[n] = -1;
+		after = COST();
+		EXPECT_EQ(before.frames + LINE - 1 - i, after.frames);
+		EXPECT_EQ(before.nodes + (LINE - 1 - i) * variant->levels, after.nodes);
+		for (int left = 0; left < LINE; left++) {
+			if (snapshots[left] < 0)
+				continue;
+			EXPECT_EQ(TAG(2, left),
+				  pool_page_tag(_metadata, snapshots[left], 0));
+		}
+	}
+	EXPECT_EQ(DIRTY, reset_try(self->fd, self->view, variant->pages, 0));
+	after = COST();
+	EXPECT_EQ(0, after.frames);
+	EXPECT_EQ(0, after.nodes);
 }
 
 TEST_HARNESS_MAIN

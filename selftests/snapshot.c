@@ -342,6 +342,25 @@ TEST_F(snapshot, of_a_child)
 	expect_view(_metadata, self->view, 1);
 }
 
+/* MADV_DONTFORK keeps addresses from the child, not content from its snapshots. */
+TEST_F(snapshot, of_a_child_without_a_part)
+{
+	int snapshot;
+	pid_t child;
+
+	write_some(self->view, 1);
+	ASSERT_EQ(0, madvise(page_at(self->view, 7), 20 * PAGE, MADV_DONTFORK));
+	child = child_fork(_metadata);
+	if (!child) {
+		EXPECT_EQ(SIGSEGV, access_byte(page_at(self->view, 7), LOAD));
+		snapshot = snapshot_take(_metadata, self->fd, self->view);
+		expect_pool(_metadata, snapshot, 1);
+		_exit(0);
+	}
+	child_join(_metadata, child);
+	expect_view(_metadata, self->view, 1);
+}
+
 /* The kernel's own copy-on-write works on a snapshot too. */
 TEST_F(snapshot, mapped_privately)
 {
