@@ -88,10 +88,12 @@ OPS ?= 1000000
 SEED ?= 1
 KERNEL ?= 6.12
 
-oracle: selftests
+oracle:
+	@$(MAKE) --no-print-directory -s selftests
 	@scripts/vm -k $(KERNEL) -- oracle --ops $(OPS) --seed $(SEED)
 
-matrix: selftests
+matrix:
+	@$(MAKE) --no-print-directory -s selftests
 	@scripts/vm -k $(KERNEL) -- matrix --table
 
 bench:
