@@ -10,7 +10,7 @@
 #include <time.h>
 
 /* Operations of a script: few enough to find the cause of trouble. */
-#define SCRIPT_LENGTH	4000
+#define SCRIPT_LENGTH	5000
 /* Operations of the selftest */
 #define FEW		40000
 

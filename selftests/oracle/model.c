@@ -87,8 +87,8 @@ void page_unmapped(struct view_model *view, unsigned int page)
 	view->mapped--;
 }
 
-/* The page may be written now, without another fault that counts. */
-void page_written(struct view_model *view, unsigned int page)
+/* The page is private and may be written now, without a fault that counts. */
+void page_granted(struct view_model *view, unsigned int page)
 {
 	struct page_model *model = &view->page[page];
 
@@ -96,6 +96,12 @@ void page_written(struct view_model *view, unsigned int page)
 		view->grants++;
 	model->granted = true;
 	model->owner = OWN;
+}
+
+/* The same, and something was written. */
+void page_written(struct view_model *view, unsigned int page)
+{
+	page_granted(view, page);
 	shared->written[page] = true;
 }
 

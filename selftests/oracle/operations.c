@@ -404,7 +404,7 @@ static bool do_populate(const struct operation *operation)
 	must(madvise(view->page[page].at, nr * PAGE,
 		     write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ));
 	while (write && nr--)
-		page_written(view, page++);
+		page_granted(view, page++);
 	return true;
 }
 

@@ -144,6 +144,7 @@ unsigned int piece_with(const struct view_model *view,
 void area_split(struct view_model *view, unsigned int page);
 void content_of_pool(struct view_model *view, unsigned int page);
 void page_unmapped(struct view_model *view, unsigned int page);
+void page_granted(struct view_model *view, unsigned int page);
 void page_written(struct view_model *view, unsigned int page);
 void grants_end(struct view_model *view);
 void count_own(const struct view_model *view, unsigned int page, unsigned int nr,
