@@ -56,8 +56,10 @@ bool trouble_set(const struct operation *operation, const char *format, ...)
 
 	if (!atomic_compare_exchange_strong(&trouble->set, &unset, 1))
 		return false;
-	if (operation)
+	if (operation) {
 		trouble->operation = *operation;
+		shared->result[operation->place] = DONE;
+	}
 	va_start(args, format);
 	vsnprintf(trouble->text, sizeof(trouble->text), format, args);
 	va_end(args);
@@ -179,7 +181,7 @@ static bool direct_start(const struct operation *operation)
 		return true;
 	if (!place_clear(number))
 		return false;
-	shared->queue[number].tally.done[START]++;
+	shared->result[operation->place] = DONE;
 	pid = fork();
 	if (pid < 0)
 		return trouble_set(operation, "fork: %s", strerror(errno));
@@ -202,7 +204,7 @@ static bool direct_kill(const struct operation *operation)
 	    !wait_done(number, queue->asked - actors[number].last_fork))
 		return false;
 	kill(queue->pid, SIGKILL);
-	queue->tally.done[KILL]++;
+	shared->result[operation->place] = DONE;
 	actors[number].lives = false;
 	/* What it has not done it will not do. */
 	if (!wait_gone(number))
@@ -245,14 +247,15 @@ static bool direct(const struct operation *operation)
 
 static bool direct_all(void)
 {
-	struct operation last = { .kind = AUDIT, .pages = 1 };
+	struct operation last = { .kind = AUDIT, .pages = 1, .place = playing->nr };
 
 	for (size_t i = 0; i < playing->nr; i++) {
-		const struct operation *operation = &playing->operation[i];
+		struct operation operation = playing->operation[i];
 
-		if (shared->trouble.set || !direct(operation))
+		operation.place = i;
+		if (shared->trouble.set || !direct(&operation))
 			return false;
-		if (playing->lockstep && !wait_done(operation->process, 0))
+		if (playing->lockstep && !wait_done(operation.process, 0))
 			return false;
 	}
 	for (last.process = 0; last.process < MAX_PROCESSES; last.process++)
@@ -344,18 +347,20 @@ static void gauges_check(const struct gauges *before)
  * script_run() - run a script once
  * @script: the script
  * @trouble: set to what went wrong
- * @tally: what was done is added. May be NULL
+ * @results: set to what became of each operation, an enum result
  *
  * Return: true if nothing went wrong.
  */
 bool script_run(const struct script *script, struct trouble *trouble,
-		struct tally *tally)
+		uint8_t *results)
 {
+	/* One more for the operations after the script. */
+	size_t size = sizeof(*shared) + script->nr + 1;
 	struct gauges before = gauges_read();
 	pid_t director;
 	int status;
 
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
+	shared = mmap(NULL, size, PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED) {
 		perror("oracle: mmap");
@@ -390,12 +395,7 @@ bool script_run(const struct script *script, struct trouble *trouble,
 	gauges_check(&before);
 	/* One that was killed may have been about to tell. */
 	*trouble = shared->trouble;
-	for (unsigned int i = 0; tally && i < MAX_PROCESSES; i++) {
-		for (unsigned int kind = 0; kind < NR_KINDS; kind++) {
-			tally->done[kind] += shared->queue[i].tally.done[kind];
-			tally->idle[kind] += shared->queue[i].tally.idle[kind];
-		}
-	}
-	munmap(shared, sizeof(*shared));
+	memcpy(results, shared->result, script->nr);
+	munmap(shared, size);
 	return !trouble->set;
 }

@@ -51,7 +51,11 @@ struct options {
 	bool print;
 };
 
-static struct tally tally;
+/* How often each kind was done, or found nothing to do */
+static struct tally {
+	uint64_t done[NR_KINDS];
+	uint64_t idle[NR_KINDS];
+} tally;
 
 static double seconds_since(const struct timespec *start)
 {
@@ -70,6 +74,16 @@ static uint64_t sum(const uint64_t *counts)
 	return sum;
 }
 
+static void tally_add(const struct script *script, const uint8_t *results)
+{
+	for (size_t i = 0; i < script->nr; i++) {
+		enum kind kind = script->operation[i].kind;
+
+		tally.done[kind] += results[i] == DONE;
+		tally.idle[kind] += results[i] == IDLE;
+	}
+}
+
 static void trouble_print(const struct trouble *trouble)
 {
 	const struct operation *operation = &trouble->operation;
@@ -86,13 +100,18 @@ static void trouble_print(const struct trouble *trouble)
 /* Runs a script; if that goes wrong, tells about it and shows a shorter one. */
 static bool attempt(struct script *script, const struct options *options)
 {
+	uint8_t *results = calloc(script->nr + 1, 1);
 	struct trouble trouble;
+	bool good;
 
-	if (script_run(script, &trouble, &tally))
+	good = script_run(script, &trouble, results);
+	tally_add(script, results);
+	free(results);
+	if (good)
 		return true;
 	trouble_print(&trouble);
 	fflush(stdout);
-	if (options->shrink && script_shrink(script, &trouble, options->shrink)) {
+	if (options->shrink && script_shrink(script, options->shrink)) {
 		printf("# what is left, for oracle --replay:\n");
 		script_print(script, stdout);
 	}

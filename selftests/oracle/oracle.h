@@ -86,6 +86,7 @@ enum kind {
 /**
  * struct operation - a line of a script
  * @number: from 1 on. What it writes carries this number
+ * @place: where it is in the script; set when that runs
  * @kind: what is done
  * @process: who does it
  * @view: to which of his views
@@ -96,6 +97,7 @@ enum kind {
  */
 struct operation {
 	uint32_t number;
+	uint32_t place;
 	uint8_t kind;
 	uint8_t process;
 	uint8_t view;
@@ -128,11 +130,8 @@ struct trouble {
 	char text[300];
 };
 
-/* How often each kind was done, or found nothing to do. */
-struct tally {
-	uint64_t done[NR_KINDS];
-	uint64_t idle[NR_KINDS];
-};
+/* What became of an operation */
+enum result { NOT_REACHED, IDLE, DONE };
 
 /* script.c */
 extern const char *const kind_names[NR_KINDS];
@@ -148,10 +147,9 @@ void script_generate(struct script *script, const struct world *world,
 
 /* direct.c */
 bool script_run(const struct script *script, struct trouble *trouble,
-		struct tally *tally);
+		uint8_t *results);
 
 /* shrink.c */
-bool script_shrink(struct script *script, const struct trouble *trouble,
-		   unsigned int seconds);
+bool script_shrink(struct script *script, unsigned int seconds);
 
 #endif /* ORACLE_H */

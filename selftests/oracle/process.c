@@ -179,10 +179,7 @@ static void process_step(struct queue *queue)
 	/* A child goes on with what it is asked itself. */
 	if (self.number != number)
 		return;
-	if (did)
-		queue->tally.done[current.kind]++;
-	else
-		queue->tally.idle[current.kind]++;
+	shared->result[current.place] = did ? DONE : IDLE;
 	ends = current.kind == EXIT;
 	queue->done = done + 1;
 	if (queue->director_sleeps)

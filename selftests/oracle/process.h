@@ -80,7 +80,6 @@ struct process {
  * @done: operations that were taken out and done
  * @process_sleeps: the process waits for @asked to change
  * @director_sleeps: the director waits for @done to change
- * @tally: what was done
  * @operation: the operations; number n is at n % QUEUE_LENGTH
  */
 struct queue {
@@ -89,7 +88,6 @@ struct queue {
 	_Atomic uint32_t done;
 	_Atomic uint32_t process_sleeps;
 	_Atomic uint32_t director_sleeps;
-	struct tally tally;
 	struct operation operation[QUEUE_LENGTH];
 };
 
@@ -100,6 +98,7 @@ struct queue {
  * @written: pages that some process has written in some view
  * @trouble: what went wrong
  * @queue: the processes' queues
+ * @result: what became of each operation, an enum result
  */
 struct shared {
 	struct world world;
@@ -107,6 +106,7 @@ struct shared {
 	bool written[MAX_PAGES];
 	struct trouble trouble;
 	struct queue queue[MAX_PROCESSES];
+	uint8_t result[];
 };
 
 /* Set up before the first process starts; the same in all. */

@@ -10,6 +10,7 @@
 struct shrink {
 	struct script *script;
 	struct trouble trouble;		/* of the script as it is */
+	uint8_t *results;		/* likewise */
 	unsigned int attempts;		/* one of so many is enough */
 	time_t deadline;
 };
@@ -30,7 +31,7 @@ static bool goes_wrong(struct shrink *shrink, const struct script *script)
 	for (unsigned int i = 0; i < shrink->attempts; i++) {
 		if (seconds_now() > shrink->deadline)
 			return false;
-		if (!script_run(script, &trouble, NULL)) {
+		if (!script_run(script, &trouble, shrink->results)) {
 			shrink->trouble = trouble;
 			return true;
 		}
@@ -38,27 +39,10 @@ static bool goes_wrong(struct shrink *shrink, const struct script *script)
 	return false;
 }
 
-/* Keeps @script, without what comes after the trouble. */
-static void adopt(struct shrink *shrink, const struct script *script)
-{
-	uint32_t last = shrink->trouble.operation.number;
-	struct script *to = shrink->script;
-	size_t nr = script->nr;
-
-	to->lockstep = script->lockstep;
-	to->nr = 0;
-	for (size_t i = 0; i < nr; i++) {
-		to->operation[to->nr++] = script->operation[i];
-		/* Without lockstep later ones may have had a part in it. */
-		if (script->lockstep && script->operation[i].number == last)
-			break;
-	}
-}
-
 /* Leaves out what @leave says, if it goes wrong without that, too. */
 static bool try_without(struct shrink *shrink, const bool *leave)
 {
-	const struct script *script = shrink->script;
+	struct script *script = shrink->script;
 	struct script part = *script;
 	bool wrong;
 
@@ -68,10 +52,21 @@ static bool try_without(struct shrink *shrink, const bool *leave)
 		if (!leave[i])
 			part.operation[part.nr++] = script->operation[i];
 	wrong = part.nr < script->nr && goes_wrong(shrink, &part);
-	if (wrong)
-		adopt(shrink, &part);
+	if (wrong) {
+		memcpy(script->operation, part.operation,
+		       part.nr * sizeof(part.operation[0]));
+		script->nr = part.nr;
+	}
 	free(part.operation);
 	return wrong;
+}
+
+/* What has not been done when it went wrong matters least. */
+static void without_idle(struct shrink *shrink, bool *leave)
+{
+	for (size_t i = 0; i < shrink->script->nr; i++)
+		leave[i] = shrink->results[i] != DONE;
+	try_without(shrink, leave);
 }
 
 /* Whole processes first: most have no part in it. */
@@ -82,7 +77,8 @@ static void without_processes(struct shrink *shrink, bool *leave)
 	for (unsigned int process = 0; process < MAX_PROCESSES; process++) {
 		for (size_t i = 0; i < script->nr; i++)
 			leave[i] = script->operation[i].process == process;
-		try_without(shrink, leave);
+		if (try_without(shrink, leave))
+			without_idle(shrink, leave);
 	}
 }
 
@@ -99,8 +95,10 @@ static bool without_parts(struct shrink *shrink, bool *leave, size_t len)
 
 		for (size_t i = 0; i < script->nr; i++)
 			leave[i] = i >= first && i < at;
-		if (try_without(shrink, leave))
+		if (try_without(shrink, leave)) {
+			without_idle(shrink, leave);
 			any = true;
+		}
 		at = first < script->nr ? first : script->nr;
 	}
 	return any;
@@ -130,8 +128,11 @@ static bool reproduce(struct shrink *shrink)
 
 	shrink->attempts = 1;
 	script->lockstep = true;
-	if (goes_wrong(shrink, script))
+	if (goes_wrong(shrink, script)) {
+		/* Threads may race all the same. */
+		shrink->attempts = goes_wrong(shrink, script) ? 1 : 5;
 		return true;
+	}
 	script->lockstep = false;
 	for (unsigned int i = 1; seconds_now() <= shrink->deadline; i++) {
 		if (goes_wrong(shrink, script)) {
@@ -145,17 +146,15 @@ static bool reproduce(struct shrink *shrink)
 /**
  * script_shrink() - make a script that goes wrong shorter
  * @script: the script, changed
- * @trouble: how it went wrong
  * @seconds: the time for having it happen again, and for leaving out
  *
  * Return: true if @script has gone wrong once more.
  */
-bool script_shrink(struct script *script, const struct trouble *trouble,
-		   unsigned int seconds)
+bool script_shrink(struct script *script, unsigned int seconds)
 {
 	struct shrink shrink = {
 		.script = script,
-		.trouble = *trouble,
+		.results = calloc(script->nr + 1, 1),
 		.deadline = seconds_now() + seconds,
 	};
 	size_t before = script->nr, len;
@@ -163,11 +162,12 @@ bool script_shrink(struct script *script, const struct trouble *trouble,
 
 	if (!reproduce(&shrink)) {
 		printf("# it does not happen again\n");
+		free(shrink.results);
 		return false;
 	}
 	shrink.deadline = seconds_now() + seconds;
-	adopt(&shrink, script);
-	leave = calloc(script->nr, sizeof(*leave));
+	leave = calloc(script->nr + 1, sizeof(*leave));
+	without_idle(&shrink, leave);
 	without_processes(&shrink, leave);
 	for (len = script->nr / 2; len; len /= 2)
 		without_parts(&shrink, leave, len);
@@ -175,6 +175,7 @@ bool script_shrink(struct script *script, const struct trouble *trouble,
 		;
 	smaller_ranges(&shrink);
 	free(leave);
+	free(shrink.results);
 	printf("# %zu of %zu operations are enough%s:\n# %s\n", script->nr, before,
 	       script->lockstep ? "" : ", at times", shrink.trouble.text);
 	return true;
