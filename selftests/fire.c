@@ -6,7 +6,7 @@
  * and never change. So must the view of every child, where fork() is what
  * takes the snapshot.
  *
- * With COWPOOL_FIRE=N in the environment there are N times as many.
+ * With COWPOOL_ROUNDS=N in the environment there are N times as many.
  */
 #include "snapshot.h"
 
@@ -301,9 +301,9 @@ FIXTURE_TEARDOWN(fire)
 
 static int rounds(int few)
 {
-	const char *times = getenv("COWPOOL_FIRE");
+	const char *times = getenv("COWPOOL_ROUNDS");
 
-	return few * (times ? atoi(times) : 1);
+	return few * (times && atoi(times) > 0 ? atoi(times) : 1);
 }
 
 /*

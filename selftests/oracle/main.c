@@ -11,8 +11,8 @@
 
 /* Operations of a script: few enough to find the cause of trouble. */
 #define SCRIPT_LENGTH	5000
-/* Operations of the selftest */
-#define FEW		40000
+/* Operations of the selftest; $COWPOOL_ROUNDS multiplies them. */
+#define FEW		50000
 
 static const struct world worlds[] = {
 	/* Pages that have frames of their own */
@@ -180,10 +180,12 @@ static bool run(const struct options *options)
 	struct timespec start;
 	struct script script;
 	double told = 0;
-	bool good = true;
 
+	printf("# seed %" PRIu64 "\n", options->seed);
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	for (uint64_t i = 0; !options->ops || sum(tally.done) < options->ops; i++) {
+		bool good;
+
 		generate(&script, options, i);
 		good = attempt(&script, options);
 		script_free(&script);
@@ -205,11 +207,13 @@ static bool run(const struct options *options)
 
 static void selftest(struct options *options)
 {
-	options->ops = FEW;
+	const char *times = getenv("COWPOOL_ROUNDS");
+
+	options->ops = FEW * (times && atoi(times) > 0 ? (uint64_t)atoi(times) : 1);
 	ksft_print_header();
 	ksft_set_plan(1);
-	ksft_test_result(run(options), "%d operations of seed %" PRIu64 "\n", FEW,
-			 options->seed);
+	ksft_test_result(run(options), "%" PRIu64 " operations of seed %" PRIu64 "\n",
+			 options->ops, options->seed);
 	ksft_finished();
 }
 
