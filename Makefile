@@ -12,7 +12,9 @@ help:
 	@echo 'On any machine that has Debian 12 or 13:'
 	@echo '  make demo        set up, build, and watch copy-on-write happen, in a VM'
 	@echo '  make check       set up, build, and run every check, in VMs'
-	@echo '  make check-debug  run the tests on kernels that check everything; builds those'
+	@echo '  make check-debug build kernels that check themselves, once, and run the'
+	@echo '                   selftests there (KERNELS="6.12-kasan", TESTS="fork stale"'
+	@echo '                   for some; FULL=1 for many more rounds of races)'
 	@echo '  make oracle      random operations against a model, in a VM'
 	@echo '                   (OPS=1000000, 0 for no end; SEED=1 KERNEL=6.12)'
 	@echo '  make matrix      the table of ways to share and ways to touch (KERNEL=6.12)'
@@ -77,12 +79,13 @@ check:
 	@scripts/setup check
 	@scripts/check
 
-# The first for each part of what a kernel can check, the last for the newest
-DEBUG_KERNELS := 6.12-kasan 6.12-kcsan 7-kasan
+# Bad accesses and leaks, the same on the newest kernel, and data races
+DEBUG_KERNELS := 6.12-kasan 7-kasan 6.12-kcsan
 
 check-debug:
 	@scripts/setup debug
-	@scripts/check $(DEBUG_KERNELS)
+	@$(if $(FULL),COWPOOL_ROUNDS=20) TESTS='$(TESTS)' \
+		scripts/check $(or $(KERNELS),$(DEBUG_KERNELS))
 
 OPS ?= 1000000
 SEED ?= 1
