@@ -49,6 +49,17 @@ static inline int test_timeout(void)
 #undef TEST_TIMEOUT_DEFAULT
 #define TEST_TIMEOUT_DEFAULT test_timeout()
 
+/* How often to do what is usually done @few times: $COWPOOL_ROUNDS times that. */
+static inline unsigned int rounds(unsigned int few)
+{
+	const char *times = getenv("COWPOOL_ROUNDS");
+
+	if (times && atoi(times) > 0)
+		few *= atoi(times);
+	ksft_print_msg("%u rounds\n", few);
+	return few;
+}
+
 #define DEBUGFS		"/sys/kernel/debug/cowpool/"
 
 /* Pools and views */

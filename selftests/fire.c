@@ -5,8 +5,6 @@
  * snapshot must hold the invariant, be of an instant between call and return,
  * and never change. So must the view of every child, where fork() is what
  * takes the snapshot.
- *
- * With COWPOOL_ROUNDS=N in the environment there are N times as many.
  */
 #include "snapshot.h"
 
@@ -299,13 +297,6 @@ FIXTURE_TEARDOWN(fire)
 	close(self->fd);
 }
 
-static int rounds(int few)
-{
-	const char *times = getenv("COWPOOL_ROUNDS");
-
-	return few * (times && atoi(times) > 0 ? atoi(times) : 1);
-}
-
 /*
  * Lets the writers do something since the last time.
  *
@@ -343,7 +334,7 @@ TEST_F_TIMEOUT(fire, snapshot, 3600)
 	struct image image = {}, last = { .fd = -1 };
 	uint64_t steps, last_steps = 0;
 
-	for (int left = rounds(300); left; left--) {
+	for (unsigned int left = rounds(300); left; left--) {
 		uint64_t before = more_steps(invariant, live, last_steps), after;
 
 		image.fd = snapshot_take(_metadata, self->fd, live->memory);
@@ -369,7 +360,7 @@ TEST_F_TIMEOUT(fire, fork, 3600)
 	const struct image *live = &self->fire.live;
 	uint64_t steps = 0;
 
-	for (int left = rounds(25); left; left--) {
+	for (unsigned int left = rounds(25); left; left--) {
 		uint64_t before = more_steps(invariant, live, steps), after;
 		pid_t child = child_fork(_metadata);
 
