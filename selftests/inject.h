@@ -125,25 +125,42 @@ static inline bool setting_write(const char *name, const char *value)
 	return n > 0;
 }
 
+/* Addresses of functions */
+struct text {
+	uint64_t start, end;
+};
+
+static const struct text anywhere = { 0, UINT64_MAX };
+static const struct text nowhere;
+
+static inline bool range_write(const char *kind, const char *name, struct text range)
+{
+	char path[64], value[32];
+	bool good;
+
+	snprintf(path, sizeof(path), "%s/%s-start", kind, name);
+	snprintf(value, sizeof(value), "%#" PRIx64, range.start);
+	good = setting_write(path, value);
+	snprintf(path, sizeof(path), "%s/%s-end", kind, name);
+	snprintf(value, sizeof(value), "%#" PRIx64, range.end);
+	return good && setting_write(path, value);
+}
+
 /*
- * Everything may fail, whatever it is for, without a word in the log, below
- * the functions from @start to @end. They affect nobody who is not told to fail.
+ * Everything may fail, whatever it is for, without a word in the log, if it is
+ * for functions in @below and not for those in @except. That affects nobody who
+ * is not told to fail.
  */
-static inline bool inject_settings(uint64_t start, uint64_t end)
+static inline bool inject_settings(struct text below, struct text except)
 {
 	static const char *const kinds[] = { "failslab", "fail_page_alloc", "fail_usercopy" };
-	char name[64], value[32];
+	char name[64];
 	bool good = true;
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
 		snprintf(name, sizeof(name), "%s/verbose", kinds[i]);
-		good &= setting_write(name, "0");
-		snprintf(name, sizeof(name), "%s/require-start", kinds[i]);
-		snprintf(value, sizeof(value), "%#" PRIx64, start);
-		good &= setting_write(name, value);
-		snprintf(name, sizeof(name), "%s/require-end", kinds[i]);
-		snprintf(value, sizeof(value), "%#" PRIx64, end);
-		good &= setting_write(name, value);
+		good &= setting_write(name, "0") && range_write(kinds[i], "require", below) &&
+			range_write(kinds[i], "reject", except);
 	}
 	return good && setting_write("failslab/ignore-gfp-wait", "N") &&
 	       setting_write("fail_page_alloc/ignore-gfp-wait", "N") &&
@@ -154,20 +171,22 @@ static inline bool inject_settings(uint64_t start, uint64_t end)
 /* Below functions of the module only, or anywhere. */
 static inline bool inject_below_module(bool only)
 {
-	uint64_t start = 0, size = UINT64_MAX;
+	struct text module = anywhere;
+	uint64_t size;
 	FILE *file;
 
 	if (only) {
 		file = fopen("/sys/module/cowpool/sections/.text", "r");
-		if (!file || fscanf(file, "%" SCNx64, &start) != 1)
+		if (!file || fscanf(file, "%" SCNx64, &module.start) != 1)
 			return false;
 		fclose(file);
 		file = fopen("/sys/module/cowpool/coresize", "r");
 		if (!file || fscanf(file, "%" SCNu64, &size) != 1)
 			return false;
 		fclose(file);
+		module.end = module.start + size;
 	}
-	return inject_settings(start, start + size);
+	return inject_settings(module, nowhere);
 }
 
 /* The scene */
@@ -408,7 +427,7 @@ static inline bool inject_begin(struct __test_metadata *_metadata)
 	nth_fd = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
 	if (nth_fd < 0)
 		return false;
-	ASSERT_TRUE(inject_settings(0, UINT64_MAX)) TH_LOG("fault injection: %s", strerror(errno));
+	ASSERT_TRUE(inject_settings(anywhere, nowhere)) TH_LOG("fault injection: %s", strerror(errno));
 	return true;
 }
 
