@@ -3,7 +3,7 @@
  * What bad input gets: each row takes a good request, spoils one thing and
  * names the errno. Nothing may have changed afterwards.
  */
-#include "cowpool_test.h"
+#include "snapshot.h"
 
 #include <stddef.h>
 #include <sys/uio.h>
@@ -369,6 +369,34 @@ TEST_F(bad_input, other_file_calls)
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, copy_file_range(self->fd, NULL, other, NULL, PAGE, 0));
 	close(other);
+}
+
+/* An address means the caller's memory: another process's view is out of reach. */
+TEST_F(bad_input, address_of_another_process)
+{
+	char *view = view_map(_metadata, self->fd, PAGES);
+	struct cowpool_info info = { .addr = (uintptr_t)view, .flags = COWPOOL_INFO_VIEW };
+	struct cowpool_range range;
+	pid_t child;
+
+	page_set(view, TAG(1, 0));
+	ASSERT_EQ(0, madvise(view, PAGES * PAGE, MADV_DONTFORK));
+	child = child_fork(_metadata);
+	if (!child) {
+		EXPECT_EQ(-1, ioctl(self->fd, COWPOOL_IOC_INFO, &info));
+		EXPECT_EQ(ENOENT, errno);
+		EXPECT_EQ(-1, snapshot_try(self->fd, view));
+		EXPECT_EQ(ENOENT, errno);
+		EXPECT_EQ(-1, reset_try(self->fd, view, PAGES, 0));
+		EXPECT_EQ(ENOENT, errno);
+		EXPECT_EQ(-1, dirty_try(self->fd, view, PAGES, 0, &range, 1, NULL));
+		EXPECT_EQ(ENOENT, errno);
+		_exit(0);
+	}
+	child_join(_metadata, child);
+	EXPECT_EQ(TAG(1, 0), page_tag(view));
+	munmap(view, PAGES * PAGE);
+	self->before.counters = pool_info(_metadata, self->fd).counters;
 }
 
 TEST_HARNESS_MAIN

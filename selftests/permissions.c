@@ -6,6 +6,7 @@
 #include "cowpool_test.h"
 
 #include <grp.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 #define NAME	"selftest-permissions"
@@ -157,6 +158,83 @@ TEST_F(permissions, default_pool)
 	EXPECT_EQ(-1, ioctl(self->fd, COWPOOL_IOC_DESTROY));
 	EXPECT_EQ(EPERM, errno);
 	EXPECT_EQ(0, pool_attach(self->fd, COWPOOL_DEFAULT_NAME));
+}
+
+/* The pool that everybody gets unasked is root's to make. */
+TEST_F(permissions, default_name)
+{
+	struct cowpool_create create = { .size = PAGE, .name = COWPOOL_DEFAULT_NAME };
+
+	become(_metadata, USER, GROUP);
+	EXPECT_EQ(-1, ioctl(self->fd, COWPOOL_IOC_CREATE, &create));
+	EXPECT_EQ(EPERM, errno);
+}
+
+/* Who is root in a user namespace of his own has no more rights here. */
+TEST_F(permissions, root_of_a_user_namespace)
+{
+	struct cowpool_create create = { .size = PAGE, .name = COWPOOL_DEFAULT_NAME };
+	struct rlimit rlimit = { PAGE, PAGE };
+	int fd = pool_create(_metadata, PAGES, NAME, 0600);
+	pid_t child = child_fork(_metadata);
+
+	if (!child) {
+		become(_metadata, USER, GROUP);
+		if (unshare(CLONE_NEWUSER))
+			SKIP(_exit(KSFT_SKIP), "user namespaces: %s", strerror(errno));
+		EXPECT_EQ(-1, pool_attach(self->fd, NAME));
+		EXPECT_EQ(EACCES, errno);
+		EXPECT_EQ(-1, ioctl(fd, COWPOOL_IOC_DESTROY));
+		EXPECT_EQ(EPERM, errno);
+		EXPECT_EQ(-1, ioctl(self->fd, COWPOOL_IOC_CREATE, &create));
+		EXPECT_EQ(EPERM, errno);
+		create.name[0] = '\0';
+		create.size = 2 * PAGE;
+		ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &rlimit));
+		ASSERT_EQ(0, ioctl(self->fd, COWPOOL_IOC_CREATE, &create));
+		EXPECT_EQ(1, pwrite(self->fd, "x", 1, 0));
+		EXPECT_EQ(-1, pwrite(self->fd, "x", 1, PAGE));
+		EXPECT_EQ(ENOMEM, errno);
+		_exit(0);
+	}
+	child_join(_metadata, child);
+	close(fd);
+}
+
+static size_t lines_of(struct __test_metadata *_metadata, const char *path)
+{
+	FILE *file = fopen(path, "r");
+	size_t lines = 0;
+	int c;
+
+	ASSERT_NE(NULL, file);
+	while ((c = fgetc(file)) != EOF)
+		lines += c == '\n';
+	fclose(file);
+	return lines;
+}
+
+/* For root only, and with a line for each view, whatever its process is called. */
+TEST_F(permissions, debugfs)
+{
+	static const char *const files[] = { "stats", "pools", "views" };
+	char *view = view_map(_metadata, self->fd, 1);
+	char path[64];
+	struct stat stat_of;
+
+	EXPECT_EQ(2, lines_of(_metadata, DEBUGFS "views"));
+	ASSERT_EQ(0, prctl(PR_SET_NAME, "x\n1 1 1 1 1 1"));
+	EXPECT_EQ(2, lines_of(_metadata, DEBUGFS "views"));
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		snprintf(path, sizeof(path), DEBUGFS "%s", files[i]);
+		ASSERT_EQ(0, stat(path, &stat_of));
+		EXPECT_EQ(0400, stat_of.st_mode & 0777);
+		EXPECT_EQ(0, stat_of.st_uid);
+	}
+	become(_metadata, USER, GROUP);
+	EXPECT_EQ(-1, open(path, O_RDONLY));
+	EXPECT_EQ(EACCES, errno);
+	munmap(view, PAGE);
 }
 
 /* How many pages can be written to a new pool, and what stopped it. */

@@ -111,4 +111,59 @@ TEST_F(sparse, holes)
 	EXPECT_EQ(nodes, stat_value(_metadata, "nodes"));
 }
 
+FIXTURE(sizes) {
+};
+
+FIXTURE_SETUP(sizes)
+{
+}
+
+FIXTURE_TEARDOWN(sizes)
+{
+}
+
+static void use_both_ends(struct __test_metadata *_metadata, size_t pages)
+{
+	int fd = pool_create(_metadata, pages, NULL, 0);
+	char *view, *last;
+	pid_t child;
+
+	pool_fill(_metadata, fd, pages - 1, 1);
+	EXPECT_EQ(1, pool_info(_metadata, fd).filled_pages);
+	view = view_map(_metadata, fd, pages);
+	last = page_at(view, pages - 1);
+	EXPECT_EQ(TAG(0, pages - 1), page_tag(last)) TH_LOG("%zu pages", pages);
+	page_set(last, TAG(1, pages - 1));
+	page_set(view, TAG(2, 0));
+	EXPECT_EQ(pages > 1 ? TAG(1, pages - 1) : TAG(2, 0), page_tag(last));
+	child = child_fork(_metadata);
+	if (!child) {
+		EXPECT_EQ(TAG(2, 0), page_tag(view)) TH_LOG("%zu pages", pages);
+		page_set(last, TAG(3, pages - 1));
+		_exit(0);
+	}
+	child_join(_metadata, child);
+	EXPECT_EQ(TAG(2, 0), page_tag(view)) TH_LOG("%zu pages", pages);
+	EXPECT_EQ(pages > 1 ? 2 : 1, private_pages(_metadata, fd, view));
+	/* Behind it there is nothing. */
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, pages * PAGE));
+	EXPECT_EQ(EINVAL, errno);
+	munmap(view, pages * PAGE);
+	EXPECT_EQ(-1, pwrite(fd, "", 1, pages * PAGE));
+	EXPECT_EQ(ENOSPC, errno);
+	close(fd);
+}
+
+/* Around each power of two: every shape that an index and a store can have. */
+TEST_F(sizes, every_shape)
+{
+	const size_t most = 1UL << 28;
+	uint64_t nodes = stat_value(_metadata, "nodes");
+
+	for (size_t middle = 2; middle <= most; middle <<= 1)
+		for (size_t pages = middle - 1; pages <= middle + 1 && pages <= most; pages++)
+			use_both_ends(_metadata, pages);
+	EXPECT_EQ(nodes, stat_value(_metadata, "nodes"));
+}
+
 TEST_HARNESS_MAIN

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The machine runs out of memory because of a view. The OOM killer finds the
+ * process that writes to it, by the pages that it has mapped, and gets
+ * everything back; nobody else notices.
+ */
+#include "cowpool_test.h"
+
+#include <sys/sysinfo.h>
+
+#define PANIC		"/proc/sys/vm/panic_on_oom"
+#define PARAMETER	"/sys/module/cowpool/parameters/max_total_mib"
+#define MIB		(1UL << 20)
+/* What is left for the process that is to be killed */
+#define ROOM		(128 * MIB)
+
+static uint64_t file_number(struct __test_metadata *_metadata, const char *path)
+{
+	FILE *file = fopen(path, "r");
+	uint64_t number;
+
+	ASSERT_NE(NULL, file) TH_LOG("%s: %s", path, strerror(errno));
+	ASSERT_EQ(1, fscanf(file, "%" SCNu64, &number));
+	fclose(file);
+	return number;
+}
+
+static void file_set(struct __test_metadata *_metadata, const char *path, uint64_t number)
+{
+	FILE *file = fopen(path, "w");
+
+	ASSERT_NE(NULL, file) TH_LOG("%s: %s", path, strerror(errno));
+	EXPECT_LT(0, fprintf(file, "%" PRIu64, number));
+	EXPECT_EQ(0, fclose(file));
+}
+
+/* Memory that can be had without a swap. */
+static uint64_t available(struct __test_metadata *_metadata)
+{
+	FILE *file = fopen("/proc/meminfo", "r");
+	char line[128];
+	uint64_t kib = 0;
+
+	ASSERT_NE(NULL, file);
+	while (!kib && fgets(line, sizeof(line), file))
+		if (sscanf(line, "MemAvailable: %" SCNu64, &kib) != 1)
+			kib = 0;
+	fclose(file);
+	return kib << 10;
+}
+
+FIXTURE(oom) {
+	uint64_t limit;		/* max_total_mib */
+	bool skipped;
+};
+
+FIXTURE_SETUP(oom)
+{
+	struct sysinfo info;
+
+	self->skipped = true;
+	if (!getenv("COWPOOL_VM"))
+		SKIP(return, "not a VM of scripts/vm, which may run out of memory");
+	if (file_number(_metadata, PANIC))
+		SKIP(return, "the kernel would panic");
+	ASSERT_EQ(0, sysinfo(&info));
+	if (info.totalswap)
+		SKIP(return, "there is swap");
+	self->skipped = false;
+	self->limit = file_number(_metadata, PARAMETER);
+	file_set(_metadata, PARAMETER, UINT32_MAX);
+}
+
+FIXTURE_TEARDOWN_PARENT(oom)
+{
+	if (!self->skipped)
+		file_set(_metadata, PARAMETER, self->limit);
+}
+
+TEST_F(oom, killer_frees_views)
+{
+	const size_t pages = 16UL * 1024 * MIB / PAGE, kept = 100;
+	uint64_t frames = stat_value(_metadata, "private_frames");
+	uint64_t nodes = stat_value(_metadata, "nodes");
+	uint64_t views = stat_value(_metadata, "views");
+	int fd = pool_create(_metadata, pages, NULL, 0), ballast, status;
+	char *view = view_map(_metadata, fd, pages);
+	uint64_t nodes_kept;
+	pid_t child;
+
+	for (size_t page = 0; page < kept; page++)
+		page_set(page_at(view, page), TAG(1, page));
+	nodes_kept = stat_value(_metadata, "nodes");
+	EXPECT_LT(nodes, nodes_kept);
+
+	/* Most memory goes to a file that no process has mapped. */
+	ballast = memfd_create("oom", MFD_CLOEXEC);
+	ASSERT_LE(0, ballast);
+	ASSERT_EQ(0, fallocate(ballast, 0, 0, available(_metadata) - ROOM))
+		TH_LOG("%s", strerror(errno));
+	child = child_fork(_metadata);
+	if (!child) {
+		for (size_t page = 0; page < pages; page++)
+			*(volatile char *)page_at(view, page) = 1;
+		_exit(0);
+	}
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	close(ballast);
+	EXPECT_TRUE(WIFSIGNALED(status));
+	EXPECT_EQ(SIGKILL, WTERMSIG(status));
+
+	EXPECT_EQ(views + 1, stat_value(_metadata, "views"));
+	EXPECT_EQ(frames + kept, stat_value(_metadata, "private_frames"));
+	EXPECT_EQ(nodes_kept, stat_value(_metadata, "nodes"));
+	for (size_t page = 0; page < kept; page++)
+		EXPECT_EQ(TAG(1, page), page_tag(page_at(view, page)));
+	EXPECT_EQ(0, page_tag(page_at(view, kept)));
+	EXPECT_EQ(kept, private_pages(_metadata, fd, view));
+	munmap(view, pages * PAGE);
+	close(fd);
+}
+
+TEST_HARNESS_MAIN
