@@ -120,6 +120,8 @@ struct page *cowpool_private_alloc(struct cowpool_spares *spares, bool many,
 int cowpool_private_fill(struct page *page, struct page *from,
 			 struct vm_area_struct *vma, unsigned long addr)
 {
+	/* For all that is known here, it is not what the pool holds. */
+	folio_set_dirty(page_folio(page));
 	if (from == cow_zero_page) {
 		/* The allocator may have done it. */
 		if (!want_init_on_alloc(PRIVATE_GFP))

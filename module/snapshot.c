@@ -14,8 +14,15 @@
 #include <linux/uaccess.h>
 
 #include "compat.h"
+#include "entries.h"
 #include "snapshot.h"
 #include "view.h"
+
+/*
+ * How many pages make it worth while to find out which of them were written.
+ * That costs what it costs to copy about three.
+ */
+#define KEEP_CLEANS		16
 
 /* How much DIRTY does at a time: ranges found, pages compared. */
 #define DIRTY_RANGES	64
@@ -116,30 +123,51 @@ out:
  * @view: the view
  * @pages: pages found so far that differ from the pool's
  * @shared: the page that reset_in_place() stopped at
+ * @clean: entries are clean: a page was not written since the last RESET KEEP
+ *	if its folio is not dirty and nobody holds on to it
  */
 struct reset {
 	struct cowpool_view *view;
 	unsigned long pages;
 	unsigned long shared;
+	bool clean;
 };
 
+/* Copies the pool's content back into a page of the view. */
+static int page_restore(struct cowpool_view *view, struct page *page,
+			unsigned long index)
+{
+	struct page *from = cowpool_pool_page(view->mapping->pool, index);
+
+	if (from == cow_zero_page)
+		clear_highpage(page);
+	else if (PageHWPoison(from) ||
+		 copy_mc_user_highpage(page, from, 0, NULL))
+		return -EHWPOISON;
+	view->counters.copies_reset++;
+	return 0;
+}
+
 /*
- * Copies the pool's content back into pages that only the view holds. Stops
- * with 1 at one that others hold too, or may have got hold of when they did, or
- * that a memory error has destroyed.
+ * Copies the pool's content back into pages that only the view holds and that
+ * were written. Stops with 1 at one that others hold too, or may have got hold
+ * of when they did, or that a memory error has destroyed.
  */
 static int reset_in_place(unsigned long first, unsigned long nr, void *arg)
 {
 	struct reset *reset = arg;
 	struct cowpool_view *view = reset->view;
-	struct page *page, *from;
 	struct cow_path path;
+	struct folio *folio;
+	struct page *page;
+	bool held;
+	int err;
 
 	for (; nr--; first++) {
 		page = cow_tree_lookup(&view->tree, first, &path);
+		held = path.node[0] && cowpool_private_held(page, 0);
 		if (!path.node[0] || PageHWPoison(page) ||
-		    (!cow_path_granted(&path) &&
-		     cowpool_private_held(page, 0))) {
+		    (held && !cow_path_granted(&path))) {
 			reset->shared = first;
 			return 1;
 		}
@@ -147,12 +175,18 @@ static int reset_in_place(unsigned long first, unsigned long nr, void *arg)
 			return -EINTR;
 		cond_resched();
 		reset->pages++;
-		from = cowpool_pool_page(view->mapping->pool, first);
-		if (from == cow_zero_page)
-			clear_highpage(page);
-		else if (PageHWPoison(from) ||
-			 copy_mc_user_highpage(page, from, 0, NULL))
-			return -EHWPOISON;
+		folio = page_folio(page);
+		if (reset->clean && !held && !folio_test_dirty(folio))
+			continue;
+		/* Before: who pins it meanwhile to write may mark it dirty. */
+		if (reset->clean)
+			folio_clear_dirty(folio);
+		err = page_restore(view, page, first);
+		/* Who holds on to it has not said yet whether he writes. */
+		if (err || held)
+			folio_set_dirty(folio);
+		if (err)
+			return err;
 	}
 	return 0;
 }
@@ -169,12 +203,34 @@ static int reset_drop(struct reset *reset, unsigned long first,
 	return 0;
 }
 
+/*
+ * Finds out which pages of a range were written since the last time, if that
+ * pays. Processors have to notice what is written from now on before anything
+ * is copied.
+ */
+static bool reset_clean(struct cowpool_view *view, struct vm_area_struct *vma,
+			unsigned long first, unsigned long last)
+{
+	struct cowpool_entries entries;
+
+	if (last - first + 1 < KEEP_CLEANS ||
+	    view->counters.private_pages < KEEP_CLEANS ||
+	    !cowpool_entries_begin(&entries, view, vma))
+		return false;
+	cow_tree_diff(&view->tree, &view->mapping->pool->tree, first, last,
+		      cowpool_entries_clean, &entries);
+	cowpool_entries_end(&entries);
+	return true;
+}
+
 /* Keeps the private pages of a range where reset_in_place() can. */
-static int reset_keep(struct reset *reset, unsigned long first,
-		      unsigned long last)
+static int reset_keep(struct reset *reset, struct vm_area_struct *vma,
+		      unsigned long first, unsigned long last)
 {
 	struct cowpool_view *view = reset->view;
 	int ret;
+
+	reset->clean = reset_clean(view, vma, first, last);
 
 	for (;;) {
 		ret = cow_tree_diff(&view->tree, &view->mapping->pool->tree,
@@ -217,7 +273,7 @@ long cowpool_reset(unsigned long addr, unsigned long len, bool keep)
 	cowpool_view_lock_faults(reset.view, vma);
 	mutex_lock(&reset.view->lock);
 	if (keep)
-		ret = reset_keep(&reset, first, last);
+		ret = reset_keep(&reset, vma, first, last);
 	else
 		ret = reset_drop(&reset, first, last);
 	if (!ret) {

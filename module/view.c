@@ -6,8 +6,6 @@
 #include <linux/fs.h>
 #include <linux/fs_context.h>
 #include <linux/mm.h>
-#include <linux/mm_inline.h>
-#include <linux/mmu_notifier.h>
 #include <linux/module.h>
 #include <linux/mount.h>
 #include <linux/pagemap.h>
@@ -15,6 +13,7 @@
 #include <linux/slab.h>
 
 #include "compat.h"
+#include "entries.h"
 #include "limits.h"
 #include "view.h"
 
@@ -182,102 +181,9 @@ static void view_free(struct cowpool_view *view)
 	kmem_cache_free(view_cache, view);
 }
 
-/**
- * struct protect - a withdrawal of write permission under way
- * @view: the view
- * @vma: a VMA that shows what the view's only one does, at the same addresses
- * @last: the last page that had a grant
- * @base: address of the range that @table maps
- * @table: the page table last used, or NULL if there is none
- * @ptl: its lock
- */
-struct protect {
-	struct cowpool_view *view;
-	struct vm_area_struct *vma;
-	unsigned long last;
-	unsigned long base;
-	pte_t *table;
-	spinlock_t *ptl;	/* guards the entries of @table */
-};
-
-static int zap_run(unsigned long first, unsigned long nr, void *arg)
+static int zap_run(unsigned long first, unsigned long nr, void *view)
 {
-	struct protect *protect = arg;
-
-	cowpool_view_zap(protect->view, first, nr);
-	return 0;
-}
-
-/*
- * Goes to the page table for an address. Where there is none, nothing stands;
- * where a PMD entry stands instead, it is read-only and clean: the copy of a
- * page that it covers has been granted, but not mapped yet. Nobody frees page
- * tables while the mmap lock is held for writing.
- */
-static void protect_enter(struct protect *protect, unsigned long addr)
-{
-	struct mm_struct *mm = protect->view->mm;
-	pgd_t *pgd = pgd_offset(mm, addr);
-	p4d_t *p4d;
-	pud_t *pud;
-	pmd_t *pmd;
-
-	protect->table = NULL;
-	protect->base = addr & PMD_MASK;
-	if (pgd_none(*pgd))
-		return;
-	p4d = p4d_offset(pgd, addr);
-	if (p4d_none(*p4d))
-		return;
-	pud = pud_offset(p4d, addr);
-	if (pud_none(*pud))
-		return;
-	pmd = pmd_offset(pud, addr);
-	if (pmd_none(*pmd) || pmd_leaf(*pmd))
-		return;
-	protect->table = pte_offset_kernel(pmd, protect->base);
-	protect->ptl = pte_lockptr(mm, pmd);
-}
-
-/*
- * Clean, since the kernel takes a dirty entry of a shared mapping for one that
- * mprotect() may make writable without asking.
- */
-static void protect_entry(struct mm_struct *mm, unsigned long addr, pte_t *pte)
-{
-	pte_t entry;
-
-	if (!pte_present(ptep_get(pte)))
-		return;
-	entry = ptep_get_and_clear(mm, addr, pte);
-	set_pte_at(mm, addr, pte, pte_mkclean(pte_wrprotect(entry)));
-}
-
-static int protect_run(unsigned long first, unsigned long nr, void *arg)
-{
-	struct protect *protect = arg;
-	struct vm_area_struct *vma = protect->vma;
-	unsigned long start = max(first, vma->vm_pgoff);
-	unsigned long stop = min(first + nr, vma->vm_pgoff + vma_pages(vma));
-	unsigned long addr, end, next;
-
-	if (start >= stop)
-		return 0;
-	protect->last = stop - 1;
-	addr = vma->vm_start + ((start - vma->vm_pgoff) << PAGE_SHIFT);
-	end = addr + ((stop - start) << PAGE_SHIFT);
-	for (; addr < end; addr = next) {
-		next = pmd_addr_end(addr, end);
-		if ((addr & PMD_MASK) != protect->base)
-			protect_enter(protect, addr);
-		if (!protect->table)
-			continue;
-		spin_lock(protect->ptl);
-		for (; addr < next; addr += PAGE_SIZE)
-			protect_entry(protect->view->mm, addr,
-				      protect->table + pte_index(addr));
-		spin_unlock(protect->ptl);
-	}
+	cowpool_view_zap(view, first, nr);
 	return 0;
 }
 
@@ -289,31 +195,20 @@ static int protect_run(unsigned long first, unsigned long nr, void *arg)
  * and a fault for each page that is read or written later. It is cheaper to
  * change the entries where they are, and flush TLBs once. But the copy that a
  * later write makes then has an entry to zap, in all relatives: so not if
- * there are any. Nor if others mirror the page table (KVM, say): only a zap
- * tells them.
+ * there are any.
  */
 static void view_protect(struct cowpool_view *view, struct vm_area_struct *vma)
 {
-	struct protect protect = {
-		.view = view,
-		.vma = vma,
-		.last = ULONG_MAX,
-		.base = ULONG_MAX,
-	};
-	struct mm_struct *mm = view->mm;
+	struct cowpool_entries entries;
 	/* No lock: who has no relatives gets some by its own fork() only. */
 	bool alone = data_race(list_is_singular(&view->mapping->views));
 
-	if (!alone || view->nr_vmas > 1 || mm_has_notifiers(mm)) {
-		cow_tree_walk_grants(&view->tree, zap_run, &protect);
+	if (!alone || !cowpool_entries_begin(&entries, view, vma)) {
+		cow_tree_walk_grants(&view->tree, zap_run, view);
 		return;
 	}
-	/* A zap that sees a flush pending beside its own flushes everything. */
-	inc_tlb_flush_pending(mm);
-	cow_tree_walk_grants(&view->tree, protect_run, &protect);
-	if (protect.last != ULONG_MAX)
-		cowpool_view_zap(view, protect.last, 1);
-	dec_tlb_flush_pending(mm);
+	cow_tree_walk_grants(&view->tree, cowpool_entries_protect, &entries);
+	cowpool_entries_end(&entries);
 }
 
 /* A page table's pages; zapping it all costs about as much as so many runs. */

@@ -290,8 +290,9 @@ static inline struct cowpool_counters counters(struct __test_metadata *_metadata
 {
 	struct cowpool_counters c = view_info(_metadata, s->pool, s->view).counters;
 
-	/* Looking at pages counts, and so does what fork() did before it failed. */
+	/* Looking at pages counts, and so does what a call did before it failed. */
 	c.read_faults = 0;
+	c.copies_reset = 0;
 	c.forks = 0;
 	c.copies_pinned = 0;
 	return c;

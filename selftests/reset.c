@@ -5,6 +5,8 @@
  */
 #include "snapshot.h"
 
+#include <sys/uio.h>
+
 #define PAGES 200
 #define HOLE 180	/* the pool's pages from here on were never written */
 
@@ -332,6 +334,257 @@ TEST_F(reset, bad_requests)
 	EXPECT_EQ(EFAULT, errno);
 	EXPECT_EQ(0, view_info(_metadata, self->fd, self->view).counters.resets);
 	expect_reset(_metadata, self->view, 1, 0, 0);
+}
+
+/* RESET KEEP copies what was written since the last time, and nothing else. */
+
+FIXTURE(keep) {
+	int fd;
+	char *view;
+	uint64_t copies;	/* so far */
+};
+
+FIXTURE_SETUP(keep)
+{
+	self->fd = pool_filled(_metadata, PAGES);
+	self->view = view_map(_metadata, self->fd, PAGES);
+	write_some(self->view, 1);
+}
+
+FIXTURE_TEARDOWN(keep)
+{
+	munmap(self->view, PAGES * PAGE);
+	close(self->fd);
+}
+
+/* Resets, and tells how many pages were copied. */
+static uint64_t keep_copies(struct __test_metadata *_metadata, int fd, char *view,
+			    uint64_t *copies)
+{
+	uint64_t before = *copies;
+
+	EXPECT_EQ((long)written_pages(0, PAGES),
+		  reset_try(fd, view, PAGES, COWPOOL_RESET_KEEP));
+	for (size_t page = 0; page < PAGES; page++)
+		EXPECT_EQ(TAG(0, page), page_tag(page_at(view, page)));
+	*copies = view_info(_metadata, fd, view).counters.copies_reset;
+	return *copies - before;
+}
+
+TEST_F(keep, copies_what_was_written)
+{
+	EXPECT_EQ(written_pages(0, PAGES),
+		  keep_copies(_metadata, self->fd, self->view, &self->copies));
+	EXPECT_EQ(0, keep_copies(_metadata, self->fd, self->view, &self->copies));
+	for (size_t page = 51; page < 55; page++)
+		page_set(page_at(self->view, page), TAG(2, page));
+	EXPECT_EQ(4, keep_copies(_metadata, self->fd, self->view, &self->copies));
+	EXPECT_EQ(0, keep_copies(_metadata, self->fd, self->view, &self->copies));
+	/* In a page that no entry stands for any more */
+	page_set(page_at(self->view, 51), TAG(2, 51));
+	ASSERT_EQ(0, madvise(self->view, PAGES * PAGE, MADV_DONTNEED));
+	EXPECT_EQ(1, keep_copies(_metadata, self->fd, self->view, &self->copies));
+	EXPECT_EQ(0, keep_copies(_metadata, self->fd, self->view, &self->copies));
+	/* A few of them are not worth asking for. */
+	EXPECT_EQ(4, reset_try(self->fd, page_at(self->view, 51), 4, COWPOOL_RESET_KEEP));
+	EXPECT_EQ(self->copies + 4,
+		  view_info(_metadata, self->fd, self->view).counters.copies_reset);
+}
+
+
+static void by_store(__attribute__((unused)) struct __test_metadata *_metadata, char *page,
+		     const uint64_t *content)
+{
+	memcpy(page, content, PAGE);
+}
+
+static void by_process_vm_writev(struct __test_metadata *_metadata, char *page,
+				 const uint64_t *content)
+{
+	struct iovec from = { (void *)content, PAGE }, to = { page, PAGE };
+
+	EXPECT_EQ((ssize_t)PAGE, process_vm_writev(getpid(), &from, 1, &to, 1, 0));
+}
+
+static void by_proc_mem(struct __test_metadata *_metadata, char *page,
+			const uint64_t *content)
+{
+	int mem = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+
+	EXPECT_EQ((ssize_t)PAGE, pwrite(mem, content, PAGE, (uintptr_t)page));
+	close(mem);
+}
+
+static void by_read(struct __test_metadata *_metadata, char *page, const uint64_t *content)
+{
+	int file = memfd_create("reset", MFD_CLOEXEC);
+
+	ASSERT_EQ((ssize_t)PAGE, write(file, content, PAGE));
+	EXPECT_EQ((ssize_t)PAGE, pread(file, page, PAGE, 0));
+	close(file);
+}
+
+static void by_store_and_mprotect(struct __test_metadata *_metadata, char *page,
+				  const uint64_t *content)
+{
+	char *view = page - 51 * PAGE;
+
+	memcpy(page, content, PAGE);
+	ASSERT_EQ(0, mprotect(view, PAGES * PAGE, PROT_NONE));
+	ASSERT_EQ(0, mprotect(view, PAGES * PAGE, PROT_READ | PROT_WRITE));
+}
+
+static void by_store_between_mprotects(struct __test_metadata *_metadata, char *page,
+				       const uint64_t *content)
+{
+	char *view = page - 51 * PAGE;
+
+	ASSERT_EQ(0, mprotect(view, PAGES * PAGE, PROT_READ));
+	ASSERT_EQ(0, mprotect(view, PAGES * PAGE, PROT_READ | PROT_WRITE));
+	memcpy(page, content, PAGE);
+}
+
+static void by_store_before_mremap(struct __test_metadata *_metadata, char *page,
+				   const uint64_t *content)
+{
+	char *view = page - 51 * PAGE, *away;
+
+	memcpy(page, content, PAGE);
+	away = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, away);
+	ASSERT_EQ(away, mremap(view, PAGES * PAGE, PAGES * PAGE,
+			       MREMAP_MAYMOVE | MREMAP_FIXED, away));
+	ASSERT_EQ(view, mremap(away, PAGES * PAGE, PAGES * PAGE,
+			       MREMAP_MAYMOVE | MREMAP_FIXED, view));
+}
+
+static const struct {
+	const char *name;
+	void (*write)(struct __test_metadata *_metadata, char *page, const uint64_t *content);
+} writings[] = {
+	{ "store", by_store },
+	{ "process_vm_writev", by_process_vm_writev },
+	{ "/proc/self/mem", by_proc_mem },
+	{ "read", by_read },
+	{ "store, then mprotect", by_store_and_mprotect },
+	{ "store between mprotects", by_store_between_mprotects },
+	{ "store, then mremap", by_store_before_mremap },
+};
+
+TEST_F(keep, notices_every_way_to_write)
+{
+	uint64_t *content = malloc(PAGE);
+
+	page_set(content, TAG(2, 51));
+	keep_copies(_metadata, self->fd, self->view, &self->copies);
+	for (size_t i = 0; i < ARRAY_SIZE(writings); i++) {
+		char *page = page_at(self->view, 51);
+
+		writings[i].write(_metadata, page, content);
+		EXPECT_EQ(TAG(2, 51), page_tag(page));
+		EXPECT_EQ(1, keep_copies(_metadata, self->fd, self->view, &self->copies))
+			TH_LOG("%s", writings[i].name);
+	}
+	free(content);
+}
+
+/* What was written before it was shared is not what the pool holds. */
+TEST_F(keep, remembers_what_was_written_before_a_snapshot)
+{
+	size_t written = written_pages(0, PAGES);
+	int snapshot;
+
+	keep_copies(_metadata, self->fd, self->view, &self->copies);
+	write_some(self->view, 2);
+	snapshot = snapshot_take(_metadata, self->fd, self->view);
+	close(snapshot);
+	/* Only one of them is written again. */
+	page_set(page_at(self->view, 51), TAG(3, 51));
+	EXPECT_EQ(written, keep_copies(_metadata, self->fd, self->view, &self->copies));
+	EXPECT_EQ(0, keep_copies(_metadata, self->fd, self->view, &self->copies));
+
+	/* Copies of what the snapshot has, as no store has changed them. */
+	write_some(self->view, 2);
+	snapshot = snapshot_take(_metadata, self->fd, self->view);
+	for (size_t page = 0; page < PAGES; page++)
+		if (is_written(page))
+			__atomic_fetch_add((char *)page_at(self->view, page), 0,
+					   __ATOMIC_SEQ_CST);
+	EXPECT_EQ(written, keep_copies(_metadata, self->fd, self->view, &self->copies));
+	EXPECT_EQ(0, keep_copies(_metadata, self->fd, self->view, &self->copies));
+	close(snapshot);
+}
+
+/* Who holds on to a page may write to it at any time. */
+TEST_F(keep, copies_what_is_held)
+{
+	struct iovec iovec = { page_at(self->view, 51), PAGE };
+	int pipe_fds[2];
+
+	keep_copies(_metadata, self->fd, self->view, &self->copies);
+	ASSERT_EQ(0, pipe(pipe_fds));
+	ASSERT_EQ((ssize_t)PAGE, vmsplice(pipe_fds[1], &iovec, 1, 0));
+	EXPECT_EQ(1, keep_copies(_metadata, self->fd, self->view, &self->copies));
+	EXPECT_EQ(1, keep_copies(_metadata, self->fd, self->view, &self->copies));
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+	/* Once more, for what he wrote until he let go */
+	EXPECT_EQ(1, keep_copies(_metadata, self->fd, self->view, &self->copies));
+	EXPECT_EQ(0, keep_copies(_metadata, self->fd, self->view, &self->copies));
+}
+
+/* No entries are cleaned then. */
+TEST_F(keep, copies_all_of_a_view_in_parts)
+{
+	size_t written = written_pages(0, PAGES);
+
+	keep_copies(_metadata, self->fd, self->view, &self->copies);
+	ASSERT_EQ(0, mprotect(page_at(self->view, 10), PAGE, PROT_READ));
+	EXPECT_EQ(written, keep_copies(_metadata, self->fd, self->view, &self->copies));
+}
+
+struct busy {
+	char *view;
+	atomic_uint pauses, paused;	/* how many were asked for, and made */
+	atomic_bool stop;
+};
+
+/* Writes all the time, in user mode only, but for pauses. */
+static void *be_busy(void *arg)
+{
+	struct busy *busy = arg;
+
+	while (!busy->stop) {
+		for (size_t page = 0; page < PAGES; page++)
+			if (is_written(page))
+				page_set(page_at(busy->view, page), TAG(2, page));
+		busy->paused = busy->pauses;
+		while (busy->paused % 2 && busy->pauses % 2 && !busy->stop)
+			;
+	}
+	return NULL;
+}
+
+/* What another processor writes after a reset is noticed by the next one. */
+TEST_F(keep, notices_other_processors)
+{
+	struct busy busy = { .view = self->view };
+	pthread_t thread;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, be_busy, &busy));
+	for (int i = 0; i < 50; i++) {
+		/* It reaches each page by what its TLB has, as far as that may be. */
+		EXPECT_LE(0, reset_try(self->fd, self->view, PAGES, COWPOOL_RESET_KEEP));
+		busy.pauses++;
+		while (busy.paused != busy.pauses)
+			sched_yield();
+		keep_copies(_metadata, self->fd, self->view, &self->copies);
+		busy.pauses++;
+		while (busy.paused != busy.pauses)
+			sched_yield();
+	}
+	busy.stop = true;
+	pthread_join(thread, NULL);
 }
 
 struct writer {

@@ -26,6 +26,8 @@ static const struct field counter_fields[] = {
 	  offsetof(struct cowpool_counters, copies_after_read), 10 },
 	{ "copies_pinned",
 	  offsetof(struct cowpool_counters, copies_pinned), 10 },
+	{ "copies_reset",
+	  offsetof(struct cowpool_counters, copies_reset), 10 },
 	{ "reuses", offsetof(struct cowpool_counters, reuses), 10 },
 	{ "forks", offsetof(struct cowpool_counters, forks), 10 },
 	{ "snapshots", offsetof(struct cowpool_counters, snapshots), 10 },

@@ -241,6 +241,7 @@ static void add_counters(struct cowpool_counters *sum,
 	sum->copies_first_touch += c->copies_first_touch;
 	sum->copies_after_read += c->copies_after_read;
 	sum->copies_pinned += c->copies_pinned;
+	sum->copies_reset += c->copies_reset;
 	sum->reuses += c->reuses;
 	sum->forks += c->forks;
 	sum->snapshots += c->snapshots;
@@ -257,6 +258,7 @@ static bool counters_equal(const struct demo *d,
 		return !memcmp(predicted, counted, sizeof(*predicted));
 	return copies(predicted) == copies(counted) &&
 		predicted->copies_pinned == counted->copies_pinned &&
+		predicted->copies_reset == counted->copies_reset &&
 		predicted->reuses == counted->reuses &&
 		predicted->forks == counted->forks &&
 		predicted->snapshots == counted->snapshots &&

@@ -69,6 +69,7 @@ static struct json_object *counters_json(const struct cowpool_counters *c)
 	add_number(object, "copies_first_touch", c->copies_first_touch);
 	add_number(object, "copies_after_read", c->copies_after_read);
 	add_number(object, "copies_pinned", c->copies_pinned);
+	add_number(object, "copies_reset", c->copies_reset);
 	add_number(object, "reuses", c->reuses);
 	add_number(object, "forks", c->forks);
 	add_number(object, "snapshots", c->snapshots);
@@ -146,6 +147,7 @@ static int show(int fd, bool json)
 	printf("copies first touch  %llu\n", c->copies_first_touch);
 	printf("copies after read   %llu\n", c->copies_after_read);
 	printf("copies pinned       %llu\n", c->copies_pinned);
+	printf("copies reset        %llu\n", c->copies_reset);
 	printf("reuses              %llu\n", c->reuses);
 	printf("forks               %llu\n", c->forks);
 	printf("snapshots           %llu\n", c->snapshots);

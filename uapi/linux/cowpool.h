@@ -65,6 +65,7 @@ struct cowpool_attach {
  *	read-only
  * @copies_pinned: pages copied by fork() or SNAPSHOT itself, since somebody
  *	else (a read with O_DIRECT under way, say) held on to them
+ * @copies_reset: pages that RESET with COWPOOL_RESET_KEEP has copied back
  * @reuses: pages given back to writing without a copy, since nobody else
  *	held them any more
  * @forks: fork() calls that duplicated a view
@@ -81,6 +82,7 @@ struct cowpool_counters {
 	__u64 copies_first_touch;
 	__u64 copies_after_read;
 	__u64 copies_pinned;
+	__u64 copies_reset;
 	__u64 reuses;
 	__u64 forks;
 	__u64 snapshots;
