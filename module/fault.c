@@ -47,12 +47,18 @@ static struct page *view_page(struct cowpool_view *view, unsigned long index)
 	       store_page(view, index);
 }
 
-/* Some processor may still reach a page by an entry that is gone. */
-static bool zap_under_way(struct mm_struct *mm)
+/*
+ * Some processor may still reach a page by an entry that was gone a moment ago:
+ * a relative's zap has cleared it and not yet flushed TLBs.
+ */
+static bool zap_under_way(struct cowpool_view *view)
 {
+	/* Without the page table's lock only x86 has the two in this order. */
+	if (!IS_ENABLED(CONFIG_X86))
+		return !list_is_singular(&view->mapping->views);
 	/* The entry was read before, and is cleared after this is set. */
 	smp_rmb();
-	return mm_tlb_flush_pending(mm);
+	return mm_tlb_flush_pending(view->mm);
 }
 
 /* Nobody but the running task can be in a fault in @vma's process. */
@@ -220,16 +226,19 @@ static int view_replace(struct cowpool_view *view, unsigned long index,
 static void unmap_replaced(struct cowpool_view *view, struct vm_fault *vmf,
 			   struct page *old, bool mapped)
 {
-	/* Asked after the page was replaced: such a fault has the mm in use. */
-	if (!faulting_alone(vmf->vma)) {
+	/*
+	 * Asked after the page was replaced: such a fault has the mm in use.
+	 * One that is over, another process's say, has left its entry.
+	 */
+	if (!faulting_alone(vmf->vma))
 		folio_wait_locked(page_folio(old));
-		mapped |= !no_entry(vmf);
-	}
+	/* Whoever does not count in mm_users any more has done what he did. */
+	smp_rmb();
 	/*
 	 * If there is no entry, a zap for a relative may have removed it that
 	 * has not flushed TLBs yet: ours flushes them.
 	 */
-	if (mapped || zap_under_way(vmf->vma->vm_mm))
+	if (mapped || !no_entry(vmf) || zap_under_way(view))
 		cowpool_view_zap(view, vmf->pgoff, 1);
 }
 
@@ -418,14 +427,14 @@ vm_fault_t cowpool_view_mkwrite(struct vm_fault *vmf)
 }
 
 /**
- * cowpool_private_fault() - ->fault of a MAP_PRIVATE mapping
+ * cowpool_map_private_fault() - ->fault of a MAP_PRIVATE mapping
  * @vmf: the fault
  *
  * The kernel copies; we only say what from.
  *
  * Return: as cowpool_view_fault().
  */
-vm_fault_t cowpool_private_fault(struct vm_fault *vmf)
+vm_fault_t cowpool_map_private_fault(struct vm_fault *vmf)
 {
 	struct cowpool_pool *pool = vmf->vma->vm_private_data;
 	struct page *page;

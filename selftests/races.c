@@ -5,6 +5,9 @@
  */
 #include "races.h"
 
+#include <sys/prctl.h>
+#include <sys/uio.h>
+
 enum {
 	PAGES = 64,
 	/* So that every write below goes through a fault sooner or later */
@@ -306,6 +309,52 @@ TEST_F(races, two_writers_against_fork_and_exit)
 	for (size_t i = 0; i < ARRAY_SIZE(adders); i++)
 		expect_sums(_metadata, &adders[i]);
 	EXPECT_EQ(WRITTEN, private_pages(_metadata, self->race.fd, (void *)view));
+}
+
+/* Another process, which reads the page of this one's view that comes next */
+static void read_remotely(pid_t pid, char *view, const atomic_size_t *next)
+{
+	char byte;
+
+	for (;;) {
+		struct iovec to = { &byte, 1 }, from = { page_at(view, *next), 1 };
+
+		process_vm_readv(pid, &to, 1, &from, 1, 0);
+	}
+}
+
+/*
+ * The only thread of a process writes pages that another process may just have
+ * mapped here: no old entry is left, which would fault for ever.
+ */
+TEST_F(races, first_write_against_a_reader_from_outside)
+{
+	atomic_size_t *next = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+				   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	unsigned int n = rounds(300);
+	int status;
+	pid_t child;
+
+	ASSERT_NE(MAP_FAILED, (void *)next);
+	prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
+	child = child_fork(_metadata);
+	if (!child)
+		read_remotely(getppid(), self->race.view, next);
+	for (; n; n--) {
+		for (size_t page = 0; page < PAGES; page++) {
+			*next = page;
+			for (int wait = rand() % 2000; wait; wait--)
+				atomic_signal_fence(memory_order_seq_cst);
+			*word(self->race.view, page) = TAG(1, page);
+		}
+		for (size_t page = 0; page < PAGES; page++)
+			EXPECT_EQ(TAG(1, page), *word(self->race.view, page));
+		EXPECT_EQ(PAGES, reset_try(self->race.fd, self->race.view, PAGES, 0));
+	}
+	ASSERT_EQ(0, kill(child, SIGKILL));
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status));
+	munmap(next, PAGE);
 }
 
 /* A moved view has lost nothing, and the old address shows nothing. */
