@@ -375,10 +375,10 @@ static int ioctl_reset(void __user *uarg)
 
 	if (copy_from_user(&arg, uarg, sizeof(arg)))
 		return -EFAULT;
-	if (arg.flags & ~COWPOOL_RESET_KEEP || arg.reserved)
+	if (arg.flags & ~(COWPOOL_RESET_KEEP | COWPOOL_RESET_WRITTEN) ||
+	    arg.flags == COWPOOL_RESET_WRITTEN || arg.reserved)
 		return -EINVAL;
-	pages = cowpool_reset(arg.addr, arg.len,
-			      arg.flags & COWPOOL_RESET_KEEP);
+	pages = cowpool_reset(arg.addr, arg.len, arg.flags);
 	if (pages < 0)
 		return pages;
 	arg.pages = pages;

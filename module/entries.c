@@ -88,11 +88,13 @@ static bool entry_change(struct mm_struct *mm, unsigned long addr, pte_t *pte,
 
 	if (!pte_present(entry))
 		return false;
+	if (!protect && !pte_dirty(entry))
+		return false;
+	/* Until it is cleared a processor may make it dirty. */
+	entry = ptep_get_and_clear(mm, addr, pte);
 	if (pte_dirty(entry))
 		folio_set_dirty(page_folio(pte_page(entry)));
-	else if (!protect)
-		return false;
-	entry = pte_mkclean(ptep_get_and_clear(mm, addr, pte));
+	entry = pte_mkclean(entry);
 	set_pte_at(mm, addr, pte, protect ? pte_wrprotect(entry) : entry);
 	return true;
 }

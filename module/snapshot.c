@@ -123,14 +123,15 @@ out:
  * @view: the view
  * @pages: pages found so far that differ from the pool's
  * @shared: the page that reset_in_place() stopped at
- * @clean: entries are clean: a page was not written since the last RESET KEEP
- *	if its folio is not dirty and nobody holds on to it
+ * @written: copy back only what was written. Entries are clean: a page was not
+ *	written since the last time if its folio is not dirty and nobody holds
+ *	on to it
  */
 struct reset {
 	struct cowpool_view *view;
 	unsigned long pages;
 	unsigned long shared;
-	bool clean;
+	bool written;
 };
 
 /* Copies the pool's content back into a page of the view. */
@@ -149,9 +150,9 @@ static int page_restore(struct cowpool_view *view, struct page *page,
 }
 
 /*
- * Copies the pool's content back into pages that only the view holds and that
- * were written. Stops with 1 at one that others hold too, or may have got hold
- * of when they did, or that a memory error has destroyed.
+ * Copies the pool's content back into pages that only the view holds. Stops
+ * with 1 at one that others hold too, or may have got hold of when they did, or
+ * that a memory error has destroyed.
  */
 static int reset_in_place(unsigned long first, unsigned long nr, void *arg)
 {
@@ -164,6 +165,9 @@ static int reset_in_place(unsigned long first, unsigned long nr, void *arg)
 	int err;
 
 	for (; nr--; first++) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
 		page = cow_tree_lookup(&view->tree, first, &path);
 		held = path.node[0] && cowpool_private_held(page, 0);
 		if (!path.node[0] || PageHWPoison(page) ||
@@ -171,15 +175,12 @@ static int reset_in_place(unsigned long first, unsigned long nr, void *arg)
 			reset->shared = first;
 			return 1;
 		}
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		cond_resched();
 		reset->pages++;
 		folio = page_folio(page);
-		if (reset->clean && !held && !folio_test_dirty(folio))
+		if (reset->written && !held && !folio_test_dirty(folio))
 			continue;
 		/* Before: who pins it meanwhile to write may mark it dirty. */
-		if (reset->clean)
+		if (reset->written)
 			folio_clear_dirty(folio);
 		err = page_restore(view, page, first);
 		/* Who holds on to it has not said yet whether he writes. */
@@ -195,7 +196,8 @@ static int reset_in_place(unsigned long first, unsigned long nr, void *arg)
 static int reset_drop(struct reset *reset, unsigned long first,
 		      unsigned long last)
 {
-	long pages = cowpool_view_drop(reset->view, first, last);
+	long pages = cowpool_view_drop(reset->view, first, last,
+				       GFP_KERNEL_ACCOUNT);
 
 	if (pages < 0)
 		return pages;
@@ -230,7 +232,8 @@ static int reset_keep(struct reset *reset, struct vm_area_struct *vma,
 	struct cowpool_view *view = reset->view;
 	int ret;
 
-	reset->clean = reset_clean(view, vma, first, last);
+	if (reset->written)
+		reset->written = reset_clean(view, vma, first, last);
 
 	for (;;) {
 		ret = cow_tree_diff(&view->tree, &view->mapping->pool->tree,
@@ -248,17 +251,17 @@ static int reset_keep(struct reset *reset, struct vm_area_struct *vma,
  * cowpool_reset() - go back to the pool's content
  * @addr: start of the range
  * @len: its length in bytes
- * @keep: keep the private pages, copy the content back
+ * @flags: COWPOOL_RESET_*, checked
  *
  * Return: the number of pages that differed, or -EINVAL for a bad range,
  * -ENOENT if there is no view in all of it, -EIO, -EINTR; -ENOMEM if nodes ran out,
  * -EHWPOISON if content of the pool is lost. After an error some pages may be
  * reset; all others are as they were, but for one whose content was lost.
  */
-long cowpool_reset(unsigned long addr, unsigned long len, bool keep)
+long cowpool_reset(unsigned long addr, unsigned long len, u32 flags)
 {
 	struct mm_struct *mm = current->mm;
-	struct reset reset = { };
+	struct reset reset = { .written = flags & COWPOOL_RESET_WRITTEN };
 	struct vm_area_struct *vma;
 	unsigned long first, last;
 	long ret;
@@ -272,7 +275,7 @@ long cowpool_reset(unsigned long addr, unsigned long len, bool keep)
 	last = first + (len >> PAGE_SHIFT) - 1;
 	cowpool_view_lock_faults(reset.view, vma);
 	mutex_lock(&reset.view->lock);
-	if (keep)
+	if (flags & COWPOOL_RESET_KEEP)
 		ret = reset_keep(&reset, vma, first, last);
 	else
 		ret = reset_drop(&reset, first, last);

@@ -10,7 +10,7 @@
 #include "pool.h"
 
 struct cowpool_pool *cowpool_snapshot(unsigned long addr);
-long cowpool_reset(unsigned long addr, unsigned long len, bool keep);
+long cowpool_reset(unsigned long addr, unsigned long len, u32 flags);
 long cowpool_dirty(struct cowpool_dirty *arg);
 
 #endif

@@ -9,8 +9,8 @@
 
 const char *const cowpool_counter_names[COWPOOL_NR_COUNTERS] = {
 	"read_faults", "copies_first_touch", "copies_after_read",
-	"copies_pinned", "copies_reset", "reuses", "forks", "snapshots",
-	"resets", "private_pages",
+	"copies_pinned", "reuses", "forks", "snapshots", "resets",
+	"private_pages", "copies_reset",
 };
 
 /**

@@ -21,6 +21,7 @@ FIXTURE_VARIANT(reset) {
 
 FIXTURE_VARIANT_ADD(reset, drop) { 0 };
 FIXTURE_VARIANT_ADD(reset, keep) { COWPOOL_RESET_KEEP };
+FIXTURE_VARIANT_ADD(reset, keep_written) { COWPOOL_RESET_KEEP | COWPOOL_RESET_WRITTEN };
 
 FIXTURE_SETUP(reset)
 {
@@ -317,10 +318,14 @@ TEST_F(reset, bad_requests)
 	struct cowpool_reset arg = {
 		.addr = (uintptr_t)self->view,
 		.len = PAGES * PAGE,
-		.flags = variant->flags | 2,
+		.flags = variant->flags | 4,
 	};
 
 	write_some(self->view, 1);
+	errno = 0;
+	EXPECT_EQ(-1, ioctl(self->fd, COWPOOL_IOC_RESET, &arg));
+	EXPECT_EQ(EINVAL, errno);
+	arg.flags = COWPOOL_RESET_WRITTEN;
 	errno = 0;
 	EXPECT_EQ(-1, ioctl(self->fd, COWPOOL_IOC_RESET, &arg));
 	EXPECT_EQ(EINVAL, errno);
@@ -336,7 +341,9 @@ TEST_F(reset, bad_requests)
 	expect_reset(_metadata, self->view, 1, 0, 0);
 }
 
-/* RESET KEEP copies what was written since the last time, and nothing else. */
+/* With WRITTEN it copies what was written since the last time, and nothing else. */
+
+#define KEEP_WRITTEN	(COWPOOL_RESET_KEEP | COWPOOL_RESET_WRITTEN)
 
 FIXTURE(keep) {
 	int fd;
@@ -364,7 +371,7 @@ static uint64_t keep_copies(struct __test_metadata *_metadata, int fd, char *vie
 	uint64_t before = *copies;
 
 	EXPECT_EQ((long)written_pages(0, PAGES),
-		  reset_try(fd, view, PAGES, COWPOOL_RESET_KEEP));
+		  reset_try(fd, view, PAGES, KEEP_WRITTEN));
 	for (size_t page = 0; page < PAGES; page++)
 		EXPECT_EQ(TAG(0, page), page_tag(page_at(view, page)));
 	*copies = view_info(_metadata, fd, view).counters.copies_reset;
@@ -386,11 +393,10 @@ TEST_F(keep, copies_what_was_written)
 	EXPECT_EQ(1, keep_copies(_metadata, self->fd, self->view, &self->copies));
 	EXPECT_EQ(0, keep_copies(_metadata, self->fd, self->view, &self->copies));
 	/* A few of them are not worth asking for. */
-	EXPECT_EQ(4, reset_try(self->fd, page_at(self->view, 51), 4, COWPOOL_RESET_KEEP));
+	EXPECT_EQ(4, reset_try(self->fd, page_at(self->view, 51), 4, KEEP_WRITTEN));
 	EXPECT_EQ(self->copies + 4,
 		  view_info(_metadata, self->fd, self->view).counters.copies_reset);
 }
-
 
 static void by_store(__attribute__((unused)) struct __test_metadata *_metadata, char *page,
 		     const uint64_t *content)
@@ -533,6 +539,18 @@ TEST_F(keep, copies_what_is_held)
 	EXPECT_EQ(0, keep_copies(_metadata, self->fd, self->view, &self->copies));
 }
 
+TEST_F(keep, copies_all_without_the_flag)
+{
+	size_t written = written_pages(0, PAGES);
+
+	for (int i = 1; i < 4; i++) {
+		EXPECT_EQ((long)written,
+			  reset_try(self->fd, self->view, PAGES, COWPOOL_RESET_KEEP));
+		EXPECT_EQ(i * written,
+			  view_info(_metadata, self->fd, self->view).counters.copies_reset);
+	}
+}
+
 /* No entries are cleaned then. */
 TEST_F(keep, copies_all_of_a_view_in_parts)
 {
@@ -574,7 +592,10 @@ TEST_F(keep, notices_other_processors)
 	ASSERT_EQ(0, pthread_create(&thread, NULL, be_busy, &busy));
 	for (int i = 0; i < 50; i++) {
 		/* It reaches each page by what its TLB has, as far as that may be. */
-		EXPECT_LE(0, reset_try(self->fd, self->view, PAGES, COWPOOL_RESET_KEEP));
+		EXPECT_LE(0, reset_try(self->fd, self->view, PAGES, KEEP_WRITTEN));
+		/* Hands dirty bits on, too */
+		if (i % 2)
+			close(snapshot_take(_metadata, self->fd, self->view));
 		busy.pauses++;
 		while (busy.paused != busy.pauses)
 			sched_yield();

@@ -12,7 +12,7 @@
 /* Operations of a script: few enough to find the cause of trouble. */
 #define SCRIPT_LENGTH	5000
 /* Operations of the selftest; $COWPOOL_ROUNDS multiplies them. */
-#define FEW		50000
+#define FEW		30000
 
 static const struct world worlds[] = {
 	/* Pages that have frames of their own */

@@ -424,6 +424,8 @@ static bool do_reset(const struct operation *operation)
 	if (!nr)
 		return false;
 	arg.addr = (uintptr_t)view->page[page].at;
+	if (keep && operation->number % 2)
+		arg.flags |= COWPOOL_RESET_WRITTEN;
 	must(ioctl(pool_fd, COWPOOL_IOC_RESET, &arg));
 	view->resets++;
 	count_own(view, page, nr, &least, &most);

@@ -164,7 +164,9 @@ int cowpool_snapshot(const void *addr);
  *	range is in one view
  * @flags: 0, or COWPOOL_RESET_KEEP to copy the pool's content back into the
  *	pages that are private already, for loops that write the same pages
- *	each time. KEEP does not stop other threads: let them pause
+ *	each time. KEEP does not stop other threads: let them pause. With
+ *	COWPOOL_RESET_WRITTEN besides, only into those that were written since
+ *	the last reset with both flags
  *
  * The range shows the pool's content again. Opening the device is most of the
  * cost when little was written: a loop for which that counts keeps a descriptor

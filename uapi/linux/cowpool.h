@@ -65,7 +65,6 @@ struct cowpool_attach {
  *	read-only
  * @copies_pinned: pages copied by fork() or SNAPSHOT itself, since somebody
  *	else (a read with O_DIRECT under way, say) held on to them
- * @copies_reset: pages that RESET with COWPOOL_RESET_KEEP has copied back
  * @reuses: pages given back to writing without a copy, since nobody else
  *	held them any more
  * @forks: fork() calls that duplicated a view
@@ -73,6 +72,7 @@ struct cowpool_attach {
  * @resets: resets done
  * @private_pages: pages through which a view differs from its pool, now; on
  *	a pool and in total, the sum over the live views
+ * @copies_reset: pages that RESET with COWPOOL_RESET_KEEP has copied back
  *
  * The counters of a pool include those of its former views, the totals those
  * of former pools.
@@ -82,12 +82,12 @@ struct cowpool_counters {
 	__u64 copies_first_touch;
 	__u64 copies_after_read;
 	__u64 copies_pinned;
-	__u64 copies_reset;
 	__u64 reuses;
 	__u64 forks;
 	__u64 snapshots;
 	__u64 resets;
 	__u64 private_pages;
+	__u64 copies_reset;
 };
 
 /* struct cowpool_info.flags: @addr is set; describe the view mapped there. */
@@ -153,6 +153,7 @@ struct cowpool_snapshot {
 
 /* struct cowpool_reset.flags */
 #define COWPOOL_RESET_KEEP	(1U << 0)
+#define COWPOOL_RESET_WRITTEN	(1U << 1)	/* only with KEEP */
 
 /**
  * struct cowpool_reset - argument of COWPOOL_IOC_RESET
@@ -162,7 +163,9 @@ struct cowpool_snapshot {
  * @flags: 0 to drop the private pages of the range, or COWPOOL_RESET_KEEP to
  *	keep those that nobody else holds and copy the pool's content back into
  *	them: for a loop that writes the same pages again and again. Threads
- *	that write meanwhile are not kept from it
+ *	that write meanwhile are not kept from it. With COWPOOL_RESET_WRITTEN
+ *	besides, only into those that were written since the last RESET with
+ *	both flags, as the processor's dirty bits tell
  * @reserved: must be 0
  * @pages: out: pages that differed from the pool's
  */
