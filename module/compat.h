@@ -128,10 +128,12 @@ static inline vm_fault_t cowpool_insert_page(struct vm_fault *vmf,
 	ret = vmf_insert_page_mkwrite(vmf, page, writable);
 	/*
 	 * MADV_DONTNEED may just have freed the page table that was made for
-	 * this: then there is memory for another, and the fault can come again.
+	 * this: then there is memory for another, or there is one already.
 	 */
 	if (ret == VM_FAULT_OOM && pmd_none(READ_ONCE(*vmf->pmd)))
 		ret = vmf_insert_page_mkwrite(vmf, page, writable);
+	if (ret == VM_FAULT_OOM && !pmd_none(READ_ONCE(*vmf->pmd)))
+		ret = VM_FAULT_NOPAGE;
 	return ret;
 }
 
@@ -150,25 +152,22 @@ static inline int cowpool_page_table_made(pte_t *pte, unsigned long addr,
 	return 0;
 }
 
-/* The folio is locked, so that no other fault maps it as a whole meanwhile. */
+/*
+ * Before the folio is locked, which others wait for: it may be the zero page, and
+ * memory may be long in coming. No other fault of the view maps the folio as a
+ * whole meanwhile: view->lock is held, and pages in its range are private.
+ */
 static inline vm_fault_t cowpool_insert_page(struct vm_fault *vmf,
 					     struct page *page, bool writable)
 {
-	vm_fault_t ret;
-
 	/* Not possible: the access faults again. */
 	if (writable)
 		return VM_FAULT_NOPAGE;
-	ret = cowpool_return_page(vmf, page);
-	if (ret == VM_FAULT_LOCKED && pmd_none(READ_ONCE(*vmf->pmd)) &&
+	if (pmd_none(READ_ONCE(*vmf->pmd)) &&
 	    apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK,
-				PAGE_SIZE, cowpool_page_table_made, NULL)) {
-		unlock_page(page);
-		put_page(page);
-		vmf->page = NULL;
+				PAGE_SIZE, cowpool_page_table_made, NULL))
 		return VM_FAULT_OOM;
-	}
-	return ret;
+	return cowpool_return_page(vmf, page);
 }
 
 #endif

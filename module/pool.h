@@ -12,7 +12,7 @@
  *	    pool->lock			a pool's mappings and views
  *	      view->lock		a view's index and counters
  *	        folio lock
- *	        i_mmap_rwsem, page table locks	(unmap_mapping_pages())
+ *	        i_mmap_rwsem, page table locks
  *
  * User memory is touched under none of them.
  */

@@ -88,14 +88,18 @@ struct cow_store *cow_store_get(struct cow_store *store)
 int cow_store_charge(struct cow_store *store, unsigned long nr)
 {
 	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
+	long locked = atomic_long_read(&store->user->locked_vm);
 
 	if (!cowpool_frames_charge(nr))
 		return -EDQUOT;
-	if (atomic_long_add_return(nr, &store->user->locked_vm) > limit &&
-	    !capable(CAP_IPC_LOCK)) {
-		cow_store_uncharge(store, nr);
-		return -ENOMEM;
-	}
+	/* Never too many for a moment: others would be refused. */
+	do {
+		if (locked + nr > limit && !capable(CAP_IPC_LOCK)) {
+			cowpool_frames_uncharge(nr);
+			return -ENOMEM;
+		}
+	} while (!atomic_long_try_cmpxchg(&store->user->locked_vm, &locked,
+					  locked + nr));
 	return 0;
 }
 

@@ -475,7 +475,7 @@ static void node_revoke(struct cow_node *node, unsigned int level)
  * cow_tree_revoke() - forget all grants
  * @tree: the tree
  *
- * The caller has taken the pages out of the page tables before.
+ * No entry of a page table lets anybody write to these pages any more.
  */
 void cow_tree_revoke(struct cow_tree *tree)
 {

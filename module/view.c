@@ -274,12 +274,13 @@ static int drop_run(unsigned long first, unsigned long nr, void *arg)
  *	out, or it is not mapped
  * @first: first page
  * @last: last page
+ * @gfp: for nodes of the index
  *
  * Return: the number of pages that differed, or -ENOMEM with the content
  * unchanged.
  */
 long cowpool_view_drop(struct cowpool_view *view, unsigned long first,
-		       unsigned long last)
+		       unsigned long last, gfp_t gfp)
 {
 	struct cowpool_pool *pool = view->mapping->pool;
 	struct drop drop = { .view = view };
@@ -292,7 +293,7 @@ long cowpool_view_drop(struct cowpool_view *view, unsigned long first,
 		cow_tree_share(&view->tree, &pool->tree);
 	} else if (drop.pages) {
 		err = cow_tree_restore(&view->tree, &pool->tree, first, last,
-				       GFP_KERNEL_ACCOUNT);
+				       gfp);
 	}
 	if (err)
 		return err;
@@ -499,7 +500,8 @@ static bool view_shows(struct cowpool_view *view,
 /*
  * A VMA goes. Its entries are out of the page tables already. With the last
  * one goes the view, with another one what was private there; but if the
- * process is going, the last one will do it all.
+ * process is going (exit, exec, a fork() that failed), the last one will do it
+ * all.
  */
 static void view_close(struct vm_area_struct *vma)
 {
@@ -509,13 +511,13 @@ static void view_close(struct vm_area_struct *vma)
 		view_free(view);
 		return;
 	}
-	if (!vma_pages(vma) || !atomic_read(&view->mm->mm_users) ||
-	    view_shows(view, vma))
+	if (!vma_pages(vma) || view->mm != current->mm || view_shows(view, vma))
 		return;
 	mutex_lock(&view->lock);
-	/* Where there is no memory for that it stays until the view ends. */
+	/* munmap() cannot fail any more, and this is a few nodes at most. */
 	cowpool_view_drop(view, vma->vm_pgoff,
-			  vma->vm_pgoff + vma_pages(vma) - 1);
+			  vma->vm_pgoff + vma_pages(vma) - 1,
+			  GFP_KERNEL_ACCOUNT | __GFP_NOFAIL);
 	mutex_unlock(&view->lock);
 }
 
@@ -529,7 +531,7 @@ static const struct vm_operations_struct view_vm_ops = {
 
 /* MAP_PRIVATE: the kernel's own copy-on-write over the pool's pages. */
 static const struct vm_operations_struct private_vm_ops = {
-	.fault = cowpool_private_fault,
+	.fault = cowpool_map_private_fault,
 	.map_pages = cowpool_map_pages,
 };
 
@@ -651,7 +653,7 @@ err_unmap:
  * Context: the mmap lock is held for writing.
  *
  * Return: 0, -EINVAL if the VMA reaches beyond the pool, -EPERM if it asks for
- * execution, -ETXTBSY if the pool is being written, -ENOMEM.
+ * execution, -ETXTBSY if the pool is being written, -ENFILE, -ENOMEM.
  */
 int cowpool_view_mmap(struct cowpool_pool *pool, struct vm_area_struct *vma)
 {

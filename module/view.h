@@ -86,12 +86,12 @@ int cowpool_view_share(struct cow_tree *to, struct cowpool_view *from,
 void cowpool_view_zap(struct cowpool_view *view, unsigned long first,
 		      unsigned long nr);
 long cowpool_view_drop(struct cowpool_view *view, unsigned long first,
-		       unsigned long last);
+		       unsigned long last, gfp_t gfp);
 
 /* fault.c */
 vm_fault_t cowpool_view_fault(struct vm_fault *vmf);
 vm_fault_t cowpool_view_mkwrite(struct vm_fault *vmf);
-vm_fault_t cowpool_private_fault(struct vm_fault *vmf);
+vm_fault_t cowpool_map_private_fault(struct vm_fault *vmf);
 vm_fault_t cowpool_map_pages(struct vm_fault *vmf, pgoff_t first,
 			     pgoff_t last);
 

@@ -428,7 +428,8 @@ static inline bool inject_begin(struct __test_metadata *_metadata)
 	nth_fd = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
 	if (nth_fd < 0)
 		return false;
-	ASSERT_TRUE(inject_settings(anywhere, nowhere)) TH_LOG("fault injection: %s", strerror(errno));
+	ASSERT_TRUE(inject_settings(anywhere, nowhere))
+		TH_LOG("fault injection: %s", strerror(errno));
 	return true;
 }
 

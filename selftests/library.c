@@ -340,7 +340,7 @@ TEST_F(library, free_of_others)
 {
 	void *plain = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS,
 			   -1, 0);
-	char *next = cowpool_map(self->fd, 0, 0);
+	char *next = cowpool_map(self->fd, 0, 0), *hole;
 
 	ASSERT_NE(MAP_FAILED, plain);
 	ASSERT_NE(NULL, next);
@@ -352,6 +352,14 @@ TEST_F(library, free_of_others)
 	EXPECT_EQ(EINVAL, ERROR(cowpool_free(self->view + 1)));
 	EXPECT_EQ(EINVAL, ERROR(cowpool_free(next + PAGE)));
 	EXPECT_EQ(EINVAL, ERROR_OF_POINTER(cowpool_dup(next + 1)));
+	/* Something else in the middle of it */
+	hole = cowpool_map(self->fd, 0, 0);
+	ASSERT_NE(NULL, hole);
+	ASSERT_EQ(hole + PAGE, mmap(hole + PAGE, PAGE, PROT_READ,
+				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	EXPECT_EQ(EINVAL, ERROR(cowpool_free(hole)));
+	EXPECT_EQ(0, hole[PAGE]);
+	munmap(hole, self->size);
 	expect_tags(_metadata, self->view, 0, PAGES, 0);
 	expect_tags(_metadata, next, 0, PAGES, 0);
 	/* All of a pool is as good as a block. */

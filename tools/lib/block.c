@@ -14,8 +14,13 @@
 
 int cowpool_whole_view_open(const void *view, size_t *size)
 {
-	struct cowpool_info first, last;
-	const char *start = (const char *)view;
+	struct cowpool_range range;
+	struct cowpool_dirty whole = {
+		.addr = (uintptr_t)view,
+		.ranges = (uintptr_t)&range,
+		.nr_ranges = 1,
+	};
+	struct cowpool_info info;
 	int fd;
 
 	if (!view) {
@@ -25,22 +30,19 @@ int cowpool_whole_view_open(const void *view, size_t *size)
 	fd = device_open();
 	if (fd < 0)
 		return -1;
-	if (cowpool_info(fd, start, &first))
+	if (cowpool_info(fd, view, &info))
 		goto fail;
 	/*
 	 * A view is never longer than its pool. If it reaches from here as far
-	 * as the pool is long, then it starts here and is whole.
+	 * as the pool is long, without a gap, then it starts here and is whole.
 	 */
-	if (cowpool_info(fd, start + first.size - 1, &last)) {
+	whole.len = info.size;
+	if (ioctl(fd, COWPOOL_IOC_DIRTY, &whole) < 0) {
 		if (errno == ENOENT)
 			errno = EINVAL;
 		goto fail;
 	}
-	if (first.view_id != last.view_id) {
-		errno = EINVAL;
-		goto fail;
-	}
-	*size = (size_t)first.size;
+	*size = (size_t)info.size;
 	return fd;
 fail:
 	close_quietly(fd);
