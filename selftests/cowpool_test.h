@@ -56,7 +56,7 @@ static inline unsigned int rounds(unsigned int few)
 
 	if (times && atoi(times) > 0)
 		few *= atoi(times);
-	ksft_print_msg("%u rounds\n", few);
+	ksft_print_msg("%u repetitions\n", few);
 	return few;
 }
 
