@@ -20,6 +20,8 @@ help:
 	@echo '  make matrix      the table of ways to share and ways to touch (KERNEL=6.12)'
 	@echo '  make bench       set up, build, and measure against what the kernel has,'
 	@echo '                   in VMs (KERNELS="6.1 6.12 7-bench" CASES="fork reset_cycle")'
+	@echo '  make profile     which functions of the kernel take how much of a case of the'
+	@echo '                   benchmark (CASE=first_write KERNEL=6.12)'
 	@echo 'For the running kernel, whose headers must be installed:'
 	@echo '  make             module/cowpool.ko, and the tools in build/tools'
 	@echo '  make install     put them where the system finds them (PREFIX, DESTDIR)'
@@ -102,12 +104,15 @@ matrix:
 bench:
 	@scripts/bench -k '$(KERNELS)' $(CASES)
 
+profile:
+	@scripts/profile -k $(KERNEL) $(CASE)
+
 clean:
 	rm -rf build
 	@if test -e $(KDIR)/Makefile; then \
 		$(MAKE) -C $(KDIR) M=$(CURDIR)/module clean; fi
 
 .PHONY: all help module tools selftests install demo check check-debug oracle matrix \
-	clean
+	bench profile clean
 # make would take them for intermediate files
 .PRECIOUS: $(CACHE)/kernels/%/release

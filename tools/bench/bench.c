@@ -10,6 +10,7 @@
  * with -w those that need a real clock. -l only lists what would be run.
  */
 #include "bench.h"
+#include "../profile/mark.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -102,6 +103,7 @@ static uint64_t now(void)
 uint64_t clock_start(void)
 {
 	usleep(20000);
+	MARK_START();
 	return now();
 }
 
@@ -114,7 +116,10 @@ uint64_t clock_start(void)
  */
 uint64_t clock_stop(uint64_t start)
 {
-	return now() - start;
+	uint64_t time = now() - start;
+
+	MARK_STOP();
+	return time;
 }
 
 /**

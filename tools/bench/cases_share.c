@@ -195,7 +195,7 @@ static void prepare_reset(struct job *job)
 	job->mem = image_map(job, 0);
 }
 
-static void reset(struct job *job, unsigned int flags)
+static void reset(struct job *job, unsigned int flags, uint64_t pages)
 {
 	struct cowpool_reset reset = {
 		.addr = (uintptr_t)job->mem,
@@ -204,7 +204,7 @@ static void reset(struct job *job, unsigned int flags)
 	};
 
 	expect(!ioctl(job->fd, COWPOOL_IOC_RESET, &reset), "RESET");
-	expect(reset.pages == job->param, "the number of pages");
+	expect(reset.pages == pages, "the number of pages");
 }
 
 static double reset_cycle(struct job *job)
@@ -212,7 +212,7 @@ static double reset_cycle(struct job *job)
 	uint64_t time = clock_start();
 
 	write_pages(job, job->mem, job->pages / job->param);
-	reset(job, 0);
+	reset(job, 0, job->param);
 	return (double)clock_stop(time) / job->param;
 }
 
@@ -221,7 +221,28 @@ static double reset_keep_cycle(struct job *job)
 	uint64_t time = clock_start();
 
 	write_pages(job, job->mem, job->pages / job->param);
-	reset(job, COWPOOL_RESET_KEEP);
+	reset(job, COWPOOL_RESET_KEEP, job->param);
+	return (double)clock_stop(time) / job->param;
+}
+
+/* A loop that has written many pages before, and writes some of them now. */
+#define WRITTEN_BEFORE	16384
+
+static void prepare_reset_written(struct job *job)
+{
+	prepare_reset(job);
+	if (job->kind != VIEW)
+		return;
+	write_pages(job, job->mem, job->pages / WRITTEN_BEFORE);
+	reset(job, COWPOOL_RESET_KEEP | COWPOOL_RESET_WRITTEN, WRITTEN_BEFORE);
+}
+
+static double reset_written_cycle(struct job *job)
+{
+	uint64_t time = clock_start();
+
+	write_pages(job, job->mem, job->pages / job->param);
+	reset(job, COWPOOL_RESET_KEEP | COWPOOL_RESET_WRITTEN, WRITTEN_BEFORE);
 	return (double)clock_stop(time) / job->param;
 }
 
@@ -242,8 +263,8 @@ static const unsigned int dirty[] = { 1024, 64, 256, 4096, 16384, 0 };
 #define FORK(prepare, fn)						\
 	.ours = { "cowpool", VIEW, prepare, fn },			\
 	.theirs = { "anonymous memory", ANON, prepare, fn }
-#define RESET(fn)							\
-	.ours = { "cowpool", VIEW, prepare_reset, fn },			\
+#define RESET(prepare, fn)						\
+	.ours = { "cowpool", VIEW, prepare, fn },			\
 	.theirs = {							\
 		"MADV_DONTNEED on memfd MAP_PRIVATE", MEMFD,		\
 		prepare_reset, dontneed_cycle				\
@@ -285,11 +306,15 @@ const struct bench_case share_cases[] = {
 	},
 	{
 		"reset_cycle", "%u pages of 64 MiB", dirty, PER_PAGE,
-		RESET(reset_cycle)
+		RESET(prepare_reset, reset_cycle)
 	},
 	{
 		"reset_keep_cycle", "%u pages of 64 MiB", dirty, PER_PAGE,
-		RESET(reset_keep_cycle)
+		RESET(prepare_reset, reset_keep_cycle)
+	},
+	{
+		"reset_written_cycle", "%u pages, 16384 before", dirty,
+		PER_PAGE, RESET(prepare_reset_written, reset_written_cycle)
 	},
 	{ NULL }
 };

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Marks in a program between which instructions are counted: instructions that
+ * do nothing, and that no compiler makes.
+ */
+#ifndef COWPOOL_MARK_H
+#define COWPOOL_MARK_H
+
+#define MARK_START()		asm volatile("xchg %r15, %r15")
+#define MARK_STOP()		asm volatile("xchg %r14, %r14")
+
+/* Their last bytes */
+#define MARK_START_REGISTERS	0xff
+#define MARK_STOP_REGISTERS	0xf6
+
+#endif
