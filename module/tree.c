@@ -110,26 +110,29 @@ static struct cow_node *node_alloc(gfp_t gfp)
 static void leaf_empty(struct cow_node *leaf)
 {
 	struct page **pages = (struct page **)leaf->slot;
-	unsigned int i, nr = 0;
+	u64 left = leaf->populated;
+	unsigned int nr = 0;
 
-	for (i = 0; i < COW_NODE_SLOTS; i++)
-		if (pages[i] && atomic_long_dec_and_test(page_slots(pages[i])))
-			pages[nr++] = pages[i];
+	for (; left; left &= left - 1) {
+		struct page *page = leaf->slot[__ffs64(left)];
+
+		if (atomic_long_dec_and_test(page_slots(page)))
+			pages[nr++] = page;
+	}
 	if (nr)
 		cow_pages_free(pages, nr);
 }
 
 static void node_put(struct cow_node *node, unsigned int level)
 {
-	unsigned int i;
+	u64 left = node->populated;
 
 	if (!refcount_dec_and_test(&node->refs))
 		return;
 	if (!level)
 		leaf_empty(node);
-	for (i = 0; level && i < COW_NODE_SLOTS; i++)
-		if (node->slot[i])
-			node_put(node->slot[i], level - 1);
+	for (; level && left; left &= left - 1)
+		node_put(node->slot[__ffs64(left)], level - 1);
 	kmem_cache_free(node_cache, node);
 	atomic_long_dec(&nr_nodes);
 	if (level)
@@ -141,16 +144,16 @@ static struct cow_node *node_dup(const struct cow_node *node,
 				 unsigned int level, gfp_t gfp)
 {
 	struct cow_node *copy = node_alloc(gfp);
-	unsigned int i;
+	u64 left = node->populated;
 
 	if (!copy)
 		return NULL;
-	for (i = 0; i < COW_NODE_SLOTS; i++) {
+	copy->populated = left;
+	for (; left; left &= left - 1) {
+		unsigned int i = __ffs64(left);
 		void *child = node->slot[i];
 
 		copy->slot[i] = child;
-		if (!child)
-			continue;
 		if (level)
 			refcount_inc(&((struct cow_node *)child)->refs);
 		else
@@ -260,31 +263,33 @@ struct page *cow_tree_lookup(const struct cow_tree *tree, unsigned long index,
 	return entry;
 }
 
-/* The slots of a node, whose first index is @base, that a range touches. */
-static unsigned int first_slot(unsigned int level, unsigned long base,
-			       unsigned long first)
+/*
+ * The slots of a node, whose first index is @base, that a range touches, as a
+ * bitmap. It touches some.
+ */
+static u64 slots_touched(unsigned int level, unsigned long base,
+			 unsigned long first, unsigned long last)
 {
-	return first > base ? (first - base) / slot_span(level) : 0;
-}
+	unsigned long from = first > base ? (first - base) / slot_span(level) : 0;
+	unsigned long to = min((last - base) / slot_span(level),
+			       COW_NODE_SLOTS - 1);
 
-static unsigned int last_slot(unsigned int level, unsigned long base,
-			      unsigned long last)
-{
-	return min((last - base) / slot_span(level), COW_NODE_SLOTS - 1);
+	return GENMASK_ULL(to, from);
 }
 
 static bool node_populated(struct cow_node *node, unsigned int level,
 			   unsigned long base, unsigned long first,
 			   unsigned long last)
 {
-	unsigned int i = first_slot(level, base, first);
+	u64 left = node->populated & slots_touched(level, base, first, last);
 
-	for (; i <= last_slot(level, base, last); i++) {
-		if (!node->slot[i])
-			continue;
-		if (!level || node_populated(node->slot[i], level - 1,
-					     base + i * slot_span(level),
-					     first, last))
+	if (!level)
+		return left;
+	for (; left; left &= left - 1) {
+		unsigned int i = __ffs64(left);
+
+		if (node_populated(node->slot[i], level - 1,
+				   base + i * slot_span(level), first, last))
 			return true;
 	}
 	return false;
@@ -303,6 +308,11 @@ bool cow_tree_populated(const struct cow_tree *tree, unsigned long first,
 {
 	return tree->root && node_populated(tree->root, tree->levels - 1, 0,
 					    first, last);
+}
+
+static void slot_populate(struct cow_path *path, unsigned int level)
+{
+	path->node[level]->populated |= BIT_ULL(slot_of(path->index, level));
 }
 
 /**
@@ -336,6 +346,8 @@ int cow_tree_unshare(struct cow_tree *tree, unsigned long index, gfp_t gfp,
 			if (!node)
 				return -ENOMEM;
 			*link = node;
+			if (level + 1 < tree->levels)
+				slot_populate(path, level + 1);
 		} else if (!node_is_sole(node)) {
 			struct cow_node *copy = node_dup(node, level, gfp);
 
@@ -363,6 +375,7 @@ int cow_tree_unshare(struct cow_tree *tree, unsigned long index, gfp_t gfp,
 void cow_path_set(struct cow_path *path, struct page *page)
 {
 	path->node[0]->slot[slot_of(path->index, 0)] = page;
+	slot_populate(path, 0);
 }
 
 /**
@@ -488,10 +501,12 @@ static int node_diff(const struct cow_node *a, const struct cow_node *b,
 		     unsigned int level, unsigned long base,
 		     unsigned long first, unsigned long last, struct run *run)
 {
-	unsigned int i = first_slot(level, base, first);
+	u64 left = ((a ? a->populated : 0) | (b ? b->populated : 0)) &
+		   slots_touched(level, base, first, last);
 	int err = 0;
 
-	for (; !err && i <= last_slot(level, base, last); i++) {
+	for (; !err && left; left &= left - 1) {
+		unsigned int i = __ffs64(left);
 		unsigned long index = base + i * slot_span(level);
 		void *in_a = a ? a->slot[i] : NULL;
 		void *in_b = b ? b->slot[i] : NULL;
@@ -540,7 +555,7 @@ static void entry_restore(void **link, void *from, int level,
 {
 	struct cow_node *node = *link;
 	struct cow_node *other = from;
-	unsigned int i;
+	u64 left;
 
 	if (*link == from)
 		return;
@@ -556,12 +571,18 @@ static void entry_restore(void **link, void *from, int level,
 			node_put(node, level);
 		return;
 	}
-	for (i = first_slot(level, base, first);
-	     i <= last_slot(level, base, last); i++) {
+	left = (node->populated | (other ? other->populated : 0)) &
+	       slots_touched(level, base, first, last);
+	for (; left; left &= left - 1) {
+		unsigned int i = __ffs64(left);
 		unsigned long index = base + i * slot_span(level);
 
 		entry_restore(&node->slot[i], other ? other->slot[i] : NULL,
 			      level - 1, index, first, last);
+		if (node->slot[i])
+			node->populated |= BIT_ULL(i);
+		else
+			node->populated &= ~BIT_ULL(i);
 		if (first <= index &&
 		    last >= index + slot_span(level) - 1)
 			node->granted &= ~BIT_ULL(i);

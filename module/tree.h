@@ -41,12 +41,15 @@
  * @granted: bit n set: slot n is granted (in a leaf), or the subtree below
  *	slot n may hold a grant. Zero in whatever a second owner can see, and
  *	guarded by the owner's lock
- * @slot: in a leaf pages, above child nodes; NULL where there are none.
- *	Immutable while @refs is above one, else guarded by the owner's lock
+ * @populated: bit n set: slot n is not NULL. Many nodes hold little
+ * @slot: in a leaf pages, above child nodes; NULL where there are none. Like
+ *	@populated, immutable while @refs is above one, else guarded by the
+ *	owner's lock
  */
 struct cow_node {
 	refcount_t refs;
 	u64 granted;
+	u64 populated;
 	void *slot[COW_NODE_SLOTS];
 };
 

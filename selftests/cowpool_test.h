@@ -50,7 +50,7 @@ static inline int test_timeout(void)
 #define TEST_TIMEOUT_DEFAULT test_timeout()
 
 /* How often to do what is usually done @few times: $COWPOOL_ROUNDS times that. */
-static inline unsigned int rounds(unsigned int few)
+static inline unsigned int how_often(unsigned int few)
 {
 	const char *times = getenv("COWPOOL_ROUNDS");
 

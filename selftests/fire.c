@@ -334,7 +334,7 @@ TEST_F_TIMEOUT(fire, snapshot, 3600)
 	struct image image = {}, last = { .fd = -1 };
 	uint64_t steps, last_steps = 0;
 
-	for (unsigned int left = rounds(300); left; left--) {
+	for (unsigned int left = how_often(300); left; left--) {
 		uint64_t before = more_steps(invariant, live, last_steps), after;
 
 		image.fd = snapshot_take(_metadata, self->fd, live->memory);
@@ -360,7 +360,7 @@ TEST_F_TIMEOUT(fire, fork, 3600)
 	const struct image *live = &self->fire.live;
 	uint64_t steps = 0;
 
-	for (unsigned int left = rounds(25); left; left--) {
+	for (unsigned int left = how_often(25); left; left--) {
 		uint64_t before = more_steps(invariant, live, steps), after;
 		pid_t child = child_fork(_metadata);
 

@@ -83,7 +83,7 @@ static bool stands_still(char *view)
 TEST_F(races, fork_against_write)
 {
 	crew_add(_metadata, &self->race.crew, count_up, &self->race);
-	for (unsigned int n = rounds(150); n; n--) {
+	for (unsigned int n = how_often(150); n; n--) {
 		pid_t child = child_fork(_metadata);
 
 		if (!child)
@@ -96,7 +96,7 @@ TEST_F(races, fork_against_write)
 TEST_F(races, snapshot_against_write)
 {
 	crew_add(_metadata, &self->race.crew, count_up, &self->race);
-	for (unsigned int n = rounds(300); n; n--) {
+	for (unsigned int n = how_often(300); n; n--) {
 		int snapshot = snapshot_take(_metadata, self->race.fd, self->race.view);
 		char *view = view_map(_metadata, snapshot, PAGES);
 
@@ -139,7 +139,7 @@ TEST_F(races, reset_against_write)
 
 	crew_add(_metadata, &self->race.crew, write_pages, &self->race);
 	crew_add(_metadata, &self->race.crew, write_pages, &self->race);
-	for (unsigned int n = rounds(500); n; n--) {
+	for (unsigned int n = how_often(500); n; n--) {
 		size_t page = n % PAGES;
 
 		switch (n % 4) {
@@ -222,7 +222,7 @@ TEST_F(races, munmap_against_faults)
 	uint64_t frames = stat_value(_metadata, "private_frames");
 
 	signals_catch();
-	for (unsigned int n = rounds(200); n; n--) {
+	for (unsigned int n = how_often(200); n; n--) {
 		size_t first = rand() % (PAGES - 1), pages = 1 + rand() % (PAGES - 1 - first);
 		size_t rest = first ? 0 : pages;
 		char *hole = page_at(self->race.view, first);
@@ -298,7 +298,7 @@ TEST_F(races, two_writers_against_fork_and_exit)
 
 	for (size_t i = 0; i < ARRAY_SIZE(adders); i++)
 		crew_add(_metadata, &self->race.crew, add_up, &adders[i]);
-	for (unsigned int n = rounds(150); n; n--) {
+	for (unsigned int n = how_often(150); n; n--) {
 		pid_t child = child_fork(_metadata);
 
 		if (!child)
@@ -331,7 +331,7 @@ TEST_F(races, first_write_against_a_reader_from_outside)
 {
 	atomic_size_t *next = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
 				   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	unsigned int n = rounds(300);
+	unsigned int n = how_often(300);
 	int status;
 	pid_t child;
 
@@ -372,7 +372,7 @@ TEST_F(races, mremap_against_faults)
 	signals_catch();
 	for (size_t i = 0; i < ARRAY_SIZE(adders); i++)
 		crew_add(_metadata, &self->race.crew, add_up, &adders[i]);
-	for (unsigned int n = rounds(300); n; n--) {
+	for (unsigned int n = how_often(300); n; n--) {
 		char *from = (char *)(uintptr_t)view, *to = places + n % 2 * size;
 
 		ASSERT_EQ(to, mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to));
@@ -436,7 +436,7 @@ TEST_F(races, exit_and_sigkill_in_the_middle)
 	uint64_t nodes = stat_value(_metadata, "nodes");
 	uint64_t pools = stat_value(_metadata, "pools");
 
-	for (unsigned int n = rounds(100); n; n--) {
+	for (unsigned int n = how_often(100); n; n--) {
 		pid_t child = child_fork(_metadata);
 		int status;
 

@@ -90,7 +90,7 @@ static bool same_twice(int fd)
 /* From the return of SEAL on nothing changes. */
 TEST_F(races_pools, seal_against_write)
 {
-	for (unsigned int n = rounds(300); n; n--) {
+	for (unsigned int n = how_often(300); n; n--) {
 		self->race.crew.stop = false;
 		crew_add(_metadata, &self->race.crew, fill, &self->race);
 		while (self->race.crew.done < n % 4)
@@ -113,7 +113,7 @@ TEST_F(races_pools, mmap_against_write)
 	unsigned int mapped = 0;
 
 	crew_add(_metadata, &self->race.crew, fill, &self->race);
-	for (unsigned int n = rounds(1000); n; n--) {
+	for (unsigned int n = how_often(1000); n; n--) {
 		char *view = mmap(NULL, PAGES * PAGE, PROT_READ, n % 2 ? MAP_SHARED : MAP_PRIVATE,
 				  self->race.fd, 0);
 
@@ -186,7 +186,7 @@ TEST_F(races_pools, close_against_everything)
 	crew_add(_metadata, &self->race.crew, replace_descriptor, &self->race);
 	crew_add(_metadata, &self->race.crew, use_descriptor, &self->race);
 	crew_add(_metadata, &self->race.crew, use_descriptor, &self->race);
-	for (unsigned int n = rounds(1000); self->race.crew.done < n;)
+	for (unsigned int n = how_often(1000); self->race.crew.done < n;)
 		usleep(1000);
 	crew_stop(_metadata, &self->race.crew);
 	close(self->race.fd);
@@ -240,7 +240,7 @@ TEST_F(races_pools, attach_and_create_on_one_descriptor)
 	ASSERT_EQ(0, pool_attach(self->race.fd, names[1]));
 	crew_add(_metadata, &self->race.crew, attach, &self->race);
 	crew_add(_metadata, &self->race.crew, create, &self->race);
-	for (unsigned int n = rounds(500); n; n--) {
+	for (unsigned int n = how_often(500); n; n--) {
 		struct cowpool_info info = pool_info(_metadata, self->race.fd);
 		size_t i = info.size / PAGE / PAGES;
 		char *view;
@@ -303,7 +303,7 @@ TEST_F(races_pools, one_name_many_processes)
 	struct deeds *deeds = mmap(NULL, sizeof(*deeds), PROT_READ | PROT_WRITE,
 				   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	uint64_t pools = stat_value(_metadata, "pools");
-	unsigned int n = rounds(500);
+	unsigned int n = how_often(500);
 	pid_t children[3];
 
 	ASSERT_NE(MAP_FAILED, (void *)deeds);
@@ -368,7 +368,7 @@ TEST_F(races_pools, unload_against_open)
 	child = child_fork(_metadata);
 	if (!child)
 		open_again_and_again(opened);
-	for (unsigned int n = rounds(30); unloaded < n;) {
+	for (unsigned int n = how_often(30); unloaded < n;) {
 		if (syscall(SYS_delete_module, "cowpool", O_NONBLOCK)) {
 			EXPECT_EQ(EWOULDBLOCK, errno);
 			usleep(rand() % 1000);

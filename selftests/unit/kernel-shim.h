@@ -19,6 +19,7 @@ typedef unsigned int gfp_t;
 #define SLAB_ACCOUNT		0U
 #define BIT(n)			(1UL << (n))
 #define BIT_ULL(n)		(1ULL << (n))
+#define GENMASK_ULL(h, l)	(~0ULL >> (63 - (h)) & ~0ULL << (l))
 #define __ffs64(x)		((unsigned int)__builtin_ctzll(x))
 #define BUILD_BUG_ON(cond)	_Static_assert(!(cond), #cond)
 #define ENOMEM			12
