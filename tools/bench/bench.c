@@ -103,7 +103,7 @@ static uint64_t now(void)
 uint64_t clock_start(void)
 {
 	usleep(20000);
-	MARK_START();
+	mark_start();
 	return now();
 }
 
@@ -118,7 +118,7 @@ uint64_t clock_stop(uint64_t start)
 {
 	uint64_t time = now() - start;
 
-	MARK_STOP();
+	mark_stop();
 	return time;
 }
 

@@ -6,8 +6,15 @@
 #ifndef COWPOOL_MARK_H
 #define COWPOOL_MARK_H
 
-#define MARK_START()		asm volatile("xchg %r15, %r15")
-#define MARK_STOP()		asm volatile("xchg %r14, %r14")
+static inline void mark_start(void)
+{
+	asm volatile("xchg %r15, %r15");
+}
+
+static inline void mark_stop(void)
+{
+	asm volatile("xchg %r14, %r14");
+}
 
 /* Their last bytes */
 #define MARK_START_REGISTERS	0xff
