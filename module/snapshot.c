@@ -168,17 +168,21 @@ static int reset_in_place(unsigned long first, unsigned long nr, void *arg)
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		cond_resched();
-		page = cow_tree_lookup(&view->tree, first, &path);
-		held = path.node[0] && cowpool_private_held(page, 0);
+		page = cow_tree_lookup(&view->tree, first, NULL);
+		folio = page_folio(page);
+		held = cowpool_private_held(page, 0);
+		if (reset->written && !held && !PageHWPoison(page) &&
+		    !folio_test_dirty(folio)) {
+			reset->pages++;
+			continue;
+		}
+		cow_tree_lookup(&view->tree, first, &path);
 		if (!path.node[0] || PageHWPoison(page) ||
 		    (held && !cow_path_granted(&path))) {
 			reset->shared = first;
 			return 1;
 		}
 		reset->pages++;
-		folio = page_folio(page);
-		if (reset->written && !held && !folio_test_dirty(folio))
-			continue;
 		/* Before: who pins it meanwhile to write may mark it dirty. */
 		if (reset->written)
 			folio_clear_dirty(folio);
