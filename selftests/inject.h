@@ -17,6 +17,8 @@
 
 #include "snapshot.h"
 
+#include <sys/rseq.h>
+#include <sys/rseq.h>
 #include <sys/uio.h>
 
 #define FAIL_NTH	"/proc/thread-self/fail-nth"
@@ -422,12 +424,25 @@ static inline void walk_all(struct __test_metadata *_metadata, struct scene *s,
 		walk(_metadata, s, &ops[i]);
 }
 
+/*
+ * The kernel kills who has an area for restartable sequences that it cannot write
+ * to, be it made to fail.
+ */
+static inline void rseq_end(void)
+{
+	struct rseq *area = (struct rseq *)((char *)__builtin_thread_pointer() + __rseq_offset);
+
+	if (__rseq_size)
+		syscall(SYS_rseq, area, sizeof(*area), RSEQ_FLAG_UNREGISTER, RSEQ_SIG);
+}
+
 /* Whether the kernel can do it; if so, all allocations are in. */
 static inline bool inject_begin(struct __test_metadata *_metadata)
 {
 	nth_fd = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
 	if (nth_fd < 0)
 		return false;
+	rseq_end();
 	ASSERT_TRUE(inject_settings(anywhere, nowhere))
 		TH_LOG("fault injection: %s", strerror(errno));
 	return true;
