@@ -16,7 +16,7 @@ help:
 	@echo '                   selftests there (KERNELS="6.12-kasan", TESTS="fork stale"'
 	@echo '                   for some; FULL=1 for many more rounds of races)'
 	@echo '  make oracle      random operations against a model, in a VM'
-	@echo '                   (OPS=1000000, 0 for no end; SEED=1 KERNEL=6.12)'
+	@echo '                   (OPS=1000000, to the end of a script, 0 for no end; SEED=1 KERNEL=6.12)'
 	@echo '  make matrix      the table of ways to share and ways to touch (KERNEL=6.12)'
 	@echo '  make bench       set up, build, and measure against what the kernel has,'
 	@echo '                   in VMs (KERNELS="6.1 6.12 7-bench" CASES="fork reset_cycle")'
@@ -25,6 +25,7 @@ help:
 	@echo 'For the running kernel, whose headers must be installed:'
 	@echo '  make             module/cowpool.ko, and the tools in build/tools'
 	@echo '  make install     put them where the system finds them (PREFIX, DESTDIR)'
+	@echo '  make -C tools install   the same without the module'
 	@echo 'Parts:'
 	@echo '  make module      the module (KDIR=... for another kernel)'
 	@echo '  make tools       the command and the library'
@@ -74,7 +75,7 @@ demo:
 	@scripts/setup demo
 	@$(MAKE) --no-print-directory -s tools build/6.12/cowpool.ko
 	@scripts/vm -- sh -c 'cowpool demo "$$@" && \
-		printf "\n/sys/kernel/debug/cowpool/stats:\n" && \
+		printf "\n/sys/kernel/debug/cowpool/stats (with the copies that SAVED measured):\n" && \
 		cat /sys/kernel/debug/cowpool/stats' demo $(ARGS)
 
 check:

@@ -202,6 +202,7 @@ static bool run(const struct options *options)
 		}
 	}
 	tally_print(options, &start);
+	printf("# nothing went wrong\n");
 	return true;
 }
 

@@ -121,7 +121,7 @@ int misused(const char *format, ...)
 	va_start(args, format);
 	complain(format, args);
 	va_end(args);
-	fputs(" (see cowpool --help)\n", stderr);
+	fputs(" (see cowpool --help and cowpool OBJECT --help)\n", stderr);
 	return EXIT_USAGE;
 }
 

@@ -31,7 +31,8 @@ extern "C" {
 /**
  * cowpool_create() - make a new pool
  * @name: the pool's name, or NULL for an anonymous pool
- * @size: its size in bytes, rounded up to whole pages
+ * @size: its size in bytes, rounded up to whole pages: cowpool_info() tells the
+ *	result, which is what cowpool_reset() and cowpool_dirty() want
  * @mode: who may open a named pool: permission bits as of a file (0600, ...)
  *
  * A named pool lives until cowpool_destroy(), an anonymous one as long as
@@ -153,7 +154,9 @@ int cowpool_stats(int fd, const void *addr, struct cowpool_counters *counters);
  * pages written since the last snapshot or fork(2), not in the view's size.
  *
  * Return: a descriptor (close-on-exec) of the new pool, or -1 and errno:
- * ENOENT if there is no view at @addr, ENOMEM.
+ * ENOENT if there is no view at @addr, EIO if fork() could not give it its
+ * content, EDQUOT if a page that somebody holds could not be copied for the
+ * module's max_total_mib, ENOMEM.
  */
 int cowpool_snapshot(const void *addr);
 
@@ -172,9 +175,10 @@ int cowpool_snapshot(const void *addr);
  * cost when little was written: a loop for which that counts keeps a descriptor
  * and uses COWPOOL_IOC_RESET itself.
  *
- * Return: how many pages differed from the pool's, or -1 and errno: ENOENT if
- * not all of the range is in one view, EINVAL for a range that is not made of
- * pages or an unknown flag, ENOMEM.
+ * Return: how many pages were private, or -1 and errno: ENOENT if not all of the
+ * range is in one view, EINVAL for a range that is not made of pages or an unknown
+ * flag, EIO if fork() could not give the view its content, EHWPOISON with KEEP if
+ * the pool's content is destroyed by a memory error, ENOMEM.
  */
 int64_t cowpool_reset(void *addr, size_t len, unsigned int flags);
 
@@ -184,8 +188,9 @@ int64_t cowpool_reset(void *addr, size_t len, unsigned int flags);
  * @len: its length, likewise
  * @ranges: filled in with ranges of addresses, in ascending order
  * @nr: how many fit into @ranges, not 0
- * @flags: 0 for all pages that were written to, or COWPOOL_DIRTY_CONTENT to
- *	leave out those that have the same bytes as the pool's
+ * @flags: 0 for all pages that are private, also those that a reset has kept,
+ *	or COWPOOL_DIRTY_CONTENT to leave out those that have the same bytes as
+ *	the pool's
  * @next: set to where to go on: @addr + @len when all was looked at
  *
  * So that a small array serves a large view::
@@ -265,7 +270,8 @@ int cowpool_delta_save(const void *view, int fd, unsigned int flags);
  * All of the file is checked before the view is touched.
  *
  * Return: 0, or -1 and errno: EINVAL if the file is no delta, or one of an
- * unknown version; EBADMSG if it is truncated or corrupted; ERANGE if it is for
+ * unknown version; EBADMSG if it is truncated (behind its first 8 bytes, which
+ * make it a delta) or corrupted; ERANGE if it is for
  * a pool of another size; ESPIPE for what is no regular file; ENOENT and EINVAL
  * for @view as cowpool_dup(); ENOMEM; or what read(2) gives: EFAULT if the view
  * cannot be written to, after which a part may have been.

@@ -161,13 +161,13 @@ struct cowpool_snapshot {
  * @len: length in bytes, a nonzero multiple of the page size. The range lies
  *	in one view of the calling process
  * @flags: 0 to drop the private pages of the range, or COWPOOL_RESET_KEEP to
- *	keep those that nobody else holds and copy the pool's content back into
+ *	keep those that are the view's alone and copy the pool's content back into
  *	them: for a loop that writes the same pages again and again. Threads
  *	that write meanwhile are not kept from it. With COWPOOL_RESET_WRITTEN
  *	besides, only into those that were written since the last RESET with
  *	both flags, as the processor's dirty bits tell
  * @reserved: must be 0
- * @pages: out: pages that differed from the pool's
+ * @pages: out: pages that were private
  */
 struct cowpool_reset {
 	__u64 addr;
