@@ -54,14 +54,24 @@ build/kselftest:
 # The module for one of the kernels that scripts/vm runs, built beside links to
 # the source, so that several kernels can be built for at the same time. BTF is
 # left out: it needs pahole and vmlinux, and nothing here reads it.
-build/%/cowpool.ko: $(CACHE)/kernels/%/release $(MODULE_SOURCES)
-	@mkdir -p build/$*/module build/$*/uapi/linux
-	@ln -sf $(addprefix $(CURDIR)/,$(filter module/%,$(MODULE_SOURCES))) build/$*/module
-	@ln -sf $(addprefix $(CURDIR)/,$(filter uapi/%,$(MODULE_SOURCES))) build/$*/uapi/linux
-	flock build/$* $(MAKE) -C $(CACHE)/kernels/$*/build \
-		M=$(CURDIR)/build/$*/module KCFLAGS=-Werror \
-		CONFIG_DEBUG_INFO_BTF_MODULES= modules
-	@cp build/$*/module/cowpool.ko $@
+# $(1): a build of its own, by the end of its directory's name
+# $(2): what Kbuild is to do for that one
+define module_rule
+build/%$(1)/cowpool.ko: $(CACHE)/kernels/%/release $(MODULE_SOURCES)
+	@mkdir -p $$(@D)/module $$(@D)/uapi/linux
+	@ln -sf $(addprefix $(CURDIR)/,$(filter module/%,$(MODULE_SOURCES))) $$(@D)/module
+	@ln -sf $(addprefix $(CURDIR)/,$(filter uapi/%,$(MODULE_SOURCES))) $$(@D)/uapi/linux
+	flock $$(@D) $(MAKE) -C $(CACHE)/kernels/$$*/build \
+		M=$(CURDIR)/$$(@D)/module KCFLAGS=-Werror \
+		CONFIG_DEBUG_INFO_BTF_MODULES= $(2) modules
+	@cp $$(@D)/module/cowpool.ko $$@
+endef
+
+$(eval $(call module_rule))
+# These two tell which code ran: each task of itself, and the module of all.
+# The second one without what UBSAN adds, which would count as branches.
+$(eval $(call module_rule,-kcov,KCOV_INSTRUMENT=y))
+$(eval $(call module_rule,-gcov,GCOV_PROFILE=y UBSAN_SANITIZE=n))
 
 $(CACHE)/kernels/%/release:
 	scripts/kernels $*
