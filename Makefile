@@ -18,6 +18,8 @@ help:
 	@echo '  make oracle      random operations against a model, in a VM'
 	@echo '                   (OPS=1000000, to the end of a script, 0 for no end; SEED=1 KERNEL=6.12)'
 	@echo '  make matrix      the table of ways to share and ways to touch (KERNEL=6.12)'
+	@echo '  make fuzz        random system calls that look for code not yet reached, in a VM'
+	@echo '                   (TIME=60 SEED=1 KERNEL=6.12-kasan; REPLAY=FILE to repeat some)'
 	@echo '  make bench       set up, build, and measure against what the kernel has,'
 	@echo '                   in VMs (KERNELS="6.1 6.12 7-bench" CASES="fork reset_cycle")'
 	@echo '  make profile     which functions of the kernel take how much of a case of the'
@@ -112,6 +114,13 @@ matrix:
 	@$(MAKE) --no-print-directory -s selftests
 	@scripts/vm -k $(KERNEL) -- matrix --table
 
+# This counts the code that is reached, for which the kernel is built.
+fuzz: KERNEL = 6.12-kasan
+
+fuzz:
+	@scripts/fuzz -k $(KERNEL) -t $(or $(TIME),60) -s $(SEED) \
+		$(if $(REPLAY),-r $(REPLAY) -n $(or $(TIMES),1))
+
 bench:
 	@scripts/bench -k '$(KERNELS)' $(CASES)
 
@@ -124,6 +133,6 @@ clean:
 		$(MAKE) -C $(KDIR) M=$(CURDIR)/module clean; fi
 
 .PHONY: all help module tools selftests install demo check check-debug oracle matrix \
-	bench profile clean
+	fuzz bench profile clean
 # make would take them for intermediate files
 .PRECIOUS: $(CACHE)/kernels/%/release
