@@ -20,6 +20,7 @@ help:
 	@echo '  make matrix      the table of ways to share and ways to touch (KERNEL=6.12)'
 	@echo '  make fuzz        random system calls that look for code not yet reached, in a VM'
 	@echo '                   (TIME=60 SEED=1 KERNEL=6.12-kasan; REPLAY=FILE to repeat some)'
+	@echo '  make fuzz-delta  the same for the parser of delta files (TIME=30)'
 	@echo '  make bench       set up, build, and measure against what the kernel has,'
 	@echo '                   in VMs (KERNELS="6.1 6.12 7-bench" CASES="fork reset_cycle")'
 	@echo '  make profile     which functions of the kernel take how much of a case of the'
@@ -121,6 +122,11 @@ fuzz:
 	@scripts/fuzz -k $(KERNEL) -t $(or $(TIME),60) -s $(SEED) \
 		$(if $(REPLAY),-r $(REPLAY) -n $(or $(TIMES),1))
 
+fuzz-delta:
+	@scripts/setup fuzz
+	@$(MAKE) --no-print-directory -s -C tools/fuzz O=$(CURDIR)/build/fuzz \
+		run-delta TIME=$(or $(TIME),30)
+
 bench:
 	@scripts/bench -k '$(KERNELS)' $(CASES)
 
@@ -133,6 +139,6 @@ clean:
 		$(MAKE) -C $(KDIR) M=$(CURDIR)/module clean; fi
 
 .PHONY: all help module tools selftests install demo check check-debug oracle matrix \
-	fuzz bench profile clean
+	fuzz fuzz-delta bench profile clean
 # make would take them for intermediate files
 .PRECIOUS: $(CACHE)/kernels/%/release
