@@ -21,6 +21,8 @@ help:
 	@echo '  make fuzz        random system calls that look for code not yet reached, in a VM'
 	@echo '                   (TIME=60 SEED=1 KERNEL=6.12-kasan; REPLAY=FILE to repeat some)'
 	@echo '  make fuzz-delta  the same for the parser of delta files (TIME=30)'
+	@echo '  make coverage    what of the module the selftests reach'
+	@echo '                   (KERNEL=6.12-kasan TESTS="fork stale")'
 	@echo '  make bench       set up, build, and measure against what the kernel has,'
 	@echo '                   in VMs (KERNELS="6.1 6.12 7-bench" CASES="fork reset_cycle")'
 	@echo '  make profile     which functions of the kernel take how much of a case of the'
@@ -115,8 +117,8 @@ matrix:
 	@$(MAKE) --no-print-directory -s selftests
 	@scripts/vm -k $(KERNEL) -- matrix --table
 
-# This counts the code that is reached, for which the kernel is built.
-fuzz: KERNEL = 6.12-kasan
+# These count what code is reached, for which the kernel is built.
+fuzz coverage: KERNEL = 6.12-kasan
 
 fuzz:
 	@scripts/fuzz -k $(KERNEL) -t $(or $(TIME),60) -s $(SEED) \
@@ -126,6 +128,9 @@ fuzz-delta:
 	@scripts/setup fuzz
 	@$(MAKE) --no-print-directory -s -C tools/fuzz O=$(CURDIR)/build/fuzz \
 		run-delta TIME=$(or $(TIME),30)
+
+coverage:
+	@scripts/coverage -k $(KERNEL) $(TESTS)
 
 bench:
 	@scripts/bench -k '$(KERNELS)' $(CASES)
@@ -139,6 +144,6 @@ clean:
 		$(MAKE) -C $(KDIR) M=$(CURDIR)/module clean; fi
 
 .PHONY: all help module tools selftests install demo check check-debug oracle matrix \
-	fuzz fuzz-delta bench profile clean
+	fuzz fuzz-delta coverage bench profile clean
 # make would take them for intermediate files
 .PRECIOUS: $(CACHE)/kernels/%/release
