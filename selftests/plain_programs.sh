@@ -110,7 +110,8 @@ too_much() {
 
 with_python() {
 	cat image >/dev/cowpool
-	python3 - /dev/cowpool image <<'END'
+	# Without what a site has every program load
+	python3 -I -S - /dev/cowpool image <<'END'
 import mmap, os, subprocess, sys
 
 device, image = sys.argv[1:]
