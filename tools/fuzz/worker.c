@@ -4,7 +4,7 @@
  * something new. It is a user without privileges.
  *
  * It makes some sequences at a time, and writes them to a file that outlives the
- * machine before it runs them. Its name is the number of the one that runs:
+ * machine before it runs them. Its name has the number of the one that runs:
  * reports of the kernel tell that.
  */
 #include "fuzz.h"
@@ -101,7 +101,8 @@ static bool attempt(const struct sequence *sequence)
 	char name[16];
 
 	shared->number = sequence->number;
-	snprintf(name, sizeof(name), "fuzz %llu", (unsigned long long)sequence->number);
+	snprintf(name, sizeof(name), "%llu:%llu", (unsigned long long)sequence->seed,
+		 (unsigned long long)sequence->number);
 	prctl(PR_SET_NAME, name);
 	if (run_sequence(sequence) & !kernel_complains())
 		return true;
@@ -271,6 +272,7 @@ static int file_open(const char *name)
  */
 void worker_setup(void)
 {
-	record_fd = file_open(options.replay ? "replayed" : "sequences");
+	if (!options.replay)
+		record_fd = file_open("sequences");
 	reached_fd = file_open("reached");
 }
