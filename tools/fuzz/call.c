@@ -9,6 +9,7 @@
 #include "fuzz.h"
 
 #include <fcntl.h>
+#include <linux/mempolicy.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -16,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #define NR_FDS		8
@@ -666,6 +668,21 @@ static void do_madvise(const struct call *call)
 		  pages, advice);
 }
 
+static void do_mbind(const struct call *call)
+{
+	static const int modes[] = {
+		MPOL_DEFAULT, MPOL_PREFERRED, MPOL_BIND, MPOL_INTERLEAVE, MPOL_LOCAL,
+	};
+	int mode = modes[call->value % ARRAY_SIZE(modes)];
+	unsigned long node = 1, pages;
+	char *at = area_of(call, &pages);
+	bool bare = mode == MPOL_DEFAULT || mode == MPOL_LOCAL;
+
+	call_told(call, syscall(SYS_mbind, at, pages * PAGE, mode, bare ? NULL : &node,
+				bare ? 0 : 8 * sizeof(node), 0),
+		  "%p, %lu pages, %d", at, pages, mode);
+}
+
 static void do_mlock(const struct call *call)
 {
 	unsigned long pages;
@@ -861,6 +878,7 @@ const struct kind kinds[] = {
 	{ "mremap", do_mremap, 4 },
 	{ "mprotect", do_mprotect, 6 },
 	{ "madvise", do_madvise, 10 },
+	{ "mbind", do_mbind, 2 },
 	{ "mlock", do_mlock, 2 },
 	{ "msync", do_msync, 1 },
 	{ "load", do_load, 16 },
