@@ -9,6 +9,7 @@
  *	sequence.c	makes, changes, prints and reads sequences
  *	run.c		runs one: processes, threads, and what it leaves behind
  *	call.c		the calls
+ *	argument.c	what their bytes mean
  *	cover.c		what kcov tells
  *
  * A sequence is an array of bytes, and every array of bytes is a sequence: what
@@ -169,11 +170,13 @@ void run_cleanup(void);
 extern const struct kind kinds[];
 extern const unsigned int nr_kinds;
 extern bool tracing;
-extern atomic_int call_budget;
-void call_setup(void);
 void call_forget(void);
 void call_told(const struct call *call, long result, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/* argument.c */
+extern atomic_int call_budget;
+void argument_setup(void);
 
 /* cover.c */
 bool cover_setup(void);

@@ -201,7 +201,7 @@ static void run_part(struct part part)
  */
 void run_begin(void)
 {
-	call_setup();
+	argument_setup();
 	run_cleanup();
 }
 
