@@ -47,6 +47,27 @@ unsigned long cowpool_max_pool_pages(void)
 }
 
 /**
+ * cowpool_charge() - add to a count that has a limit
+ * @charged: the count
+ * @nr: what to add
+ * @limit: how far it may go. It never goes farther, not for a moment: that could
+ *	fail somebody else
+ *
+ * Return: true, or false if the limit forbids it.
+ */
+bool cowpool_charge(atomic_long_t *charged, unsigned long nr,
+		    unsigned long limit)
+{
+	long now = atomic_long_read(charged);
+
+	do {
+		if (now + nr > limit)
+			return false;
+	} while (!atomic_long_try_cmpxchg(charged, &now, now + nr));
+	return true;
+}
+
+/**
  * cowpool_frames_charge() - count frames against max_total_mib
  * @nr: how many
  *
@@ -56,16 +77,8 @@ bool cowpool_frames_charge(unsigned long nr)
 {
 	unsigned long limit = (unsigned long)READ_ONCE(max_total_mib) *
 			      PAGES_PER_MIB;
-	long now = atomic_long_read(&nr_frames);
 
-	if (!limit)
-		limit = totalram_pages() / 2;
-	/* Never too much for a moment: that could fail somebody else. */
-	do {
-		if (now + nr > limit)
-			return false;
-	} while (!atomic_long_try_cmpxchg(&nr_frames, &now, now + nr));
-	return true;
+	return cowpool_charge(&nr_frames, nr, limit ?: totalram_pages() / 2);
 }
 
 /**

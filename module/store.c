@@ -88,19 +88,15 @@ struct cow_store *cow_store_get(struct cow_store *store)
 int cow_store_charge(struct cow_store *store, unsigned long nr)
 {
 	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
-	long locked = atomic_long_read(&store->user->locked_vm);
+	atomic_long_t *locked = &store->user->locked_vm;
 
 	if (!cowpool_frames_charge(nr))
 		return -EDQUOT;
-	/* Never too many for a moment: others would be refused. */
-	do {
-		if (locked + nr > limit && !capable(CAP_IPC_LOCK)) {
-			cowpool_frames_uncharge(nr);
-			return -ENOMEM;
-		}
-	} while (!atomic_long_try_cmpxchg(&store->user->locked_vm, &locked,
-					  locked + nr));
-	return 0;
+	if (cowpool_charge(locked, nr, limit) ||
+	    (capable(CAP_IPC_LOCK) && cowpool_charge(locked, nr, ULONG_MAX)))
+		return 0;
+	cowpool_frames_uncharge(nr);
+	return -ENOMEM;
 }
 
 /**
