@@ -168,7 +168,7 @@ static int reset_in_place(unsigned long first, unsigned long nr, void *arg)
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		cond_resched();
-		page = cow_tree_lookup(&view->tree, first, NULL);
+		page = cow_tree_lookup(&view->tree, first, &path);
 		folio = page_folio(page);
 		held = cowpool_private_held(page, 0);
 		if (reset->written && !held && !PageHWPoison(page) &&
@@ -176,7 +176,6 @@ static int reset_in_place(unsigned long first, unsigned long nr, void *arg)
 			reset->pages++;
 			continue;
 		}
-		cow_tree_lookup(&view->tree, first, &path);
 		if (!path.node[0] || PageHWPoison(page) ||
 		    (held && !cow_path_granted(&path))) {
 			reset->shared = first;
@@ -238,7 +237,6 @@ static int reset_keep(struct reset *reset, struct vm_area_struct *vma,
 
 	if (reset->written)
 		reset->written = reset_clean(view, vma, first, last);
-
 	for (;;) {
 		ret = cow_tree_diff(&view->tree, &view->mapping->pool->tree,
 				    first, last, reset_in_place, reset);
