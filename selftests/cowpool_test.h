@@ -11,6 +11,7 @@
 #define COWPOOL_TEST_H
 
 #include "pages.h"
+#include "rounds.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -48,17 +49,6 @@ static inline int test_timeout(void)
 
 #undef TEST_TIMEOUT_DEFAULT
 #define TEST_TIMEOUT_DEFAULT test_timeout()
-
-/* How often to do what is usually done @few times: $COWPOOL_ROUNDS times that. */
-static inline unsigned int how_often(unsigned int few)
-{
-	const char *times = getenv("COWPOOL_ROUNDS");
-
-	if (times && atoi(times) > 0)
-		few *= atoi(times);
-	ksft_print_msg("%u repetitions\n", few);
-	return few;
-}
 
 #define DEBUGFS		"/sys/kernel/debug/cowpool/"
 

@@ -583,6 +583,14 @@ static void *be_busy(void *arg)
 	return NULL;
 }
 
+/* Has it pause, or go on. */
+static void busy_turn(struct busy *busy)
+{
+	busy->pauses++;
+	while (busy->paused != busy->pauses)
+		sched_yield();
+}
+
 /* What another processor writes after a reset is noticed by the next one. */
 TEST_F(keep, notices_other_processors)
 {
@@ -596,13 +604,9 @@ TEST_F(keep, notices_other_processors)
 		/* Hands dirty bits on, too */
 		if (i % 2)
 			close(snapshot_take(_metadata, self->fd, self->view));
-		busy.pauses++;
-		while (busy.paused != busy.pauses)
-			sched_yield();
+		busy_turn(&busy);
 		keep_copies(_metadata, self->fd, self->view, &self->copies);
-		busy.pauses++;
-		while (busy.paused != busy.pauses)
-			sched_yield();
+		busy_turn(&busy);
 	}
 	busy.stop = true;
 	pthread_join(thread, NULL);

@@ -2,11 +2,11 @@
 /*
  * The oracle's command line. Without options it is a selftest.
  */
+#include "../rounds.h"
 #include "oracle.h"
 
 #include <getopt.h>
 #include <inttypes.h>
-#include <kselftest.h>
 #include <time.h>
 
 /* Operations of a script: few enough to find the cause of trouble. */
@@ -208,11 +208,9 @@ static bool run(const struct options *options)
 
 static void selftest(struct options *options)
 {
-	const char *times = getenv("COWPOOL_ROUNDS");
-
-	options->ops = FEW * (times && atoi(times) > 0 ? (uint64_t)atoi(times) : 1);
 	ksft_print_header();
 	ksft_set_plan(1);
+	options->ops = how_often(FEW);
 	ksft_test_result(run(options), "%" PRIu64 " operations of seed %" PRIu64 "\n",
 			 options->ops, options->seed);
 	ksft_finished();

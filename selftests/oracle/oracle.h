@@ -41,9 +41,8 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include <kselftest.h>
 #include <linux/cowpool.h>
-
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 
 #define MAX_PROCESSES	8
 #define MAX_VIEWS	4	/* of a process */
