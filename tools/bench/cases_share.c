@@ -207,26 +207,28 @@ static void reset(struct job *job, unsigned int flags, uint64_t pages)
 	expect(reset.pages == pages, "the number of pages");
 }
 
-static double reset_cycle(struct job *job)
+static double cycle(struct job *job, unsigned int flags, uint64_t pages)
 {
 	uint64_t time = clock_start();
 
 	write_pages(job, job->mem, job->pages / job->param);
-	reset(job, 0, job->param);
+	reset(job, flags, pages);
 	return (double)clock_stop(time) / job->param;
+}
+
+static double reset_cycle(struct job *job)
+{
+	return cycle(job, 0, job->param);
 }
 
 static double reset_keep_cycle(struct job *job)
 {
-	uint64_t time = clock_start();
-
-	write_pages(job, job->mem, job->pages / job->param);
-	reset(job, COWPOOL_RESET_KEEP, job->param);
-	return (double)clock_stop(time) / job->param;
+	return cycle(job, COWPOOL_RESET_KEEP, job->param);
 }
 
 /* A loop that has written many pages before, and writes some of them now. */
 #define WRITTEN_BEFORE	16384
+#define KEEP_WRITTEN	(COWPOOL_RESET_KEEP | COWPOOL_RESET_WRITTEN)
 
 static void prepare_reset_written(struct job *job)
 {
@@ -234,16 +236,12 @@ static void prepare_reset_written(struct job *job)
 	if (job->kind != VIEW)
 		return;
 	write_pages(job, job->mem, job->pages / WRITTEN_BEFORE);
-	reset(job, COWPOOL_RESET_KEEP | COWPOOL_RESET_WRITTEN, WRITTEN_BEFORE);
+	reset(job, KEEP_WRITTEN, WRITTEN_BEFORE);
 }
 
 static double reset_written_cycle(struct job *job)
 {
-	uint64_t time = clock_start();
-
-	write_pages(job, job->mem, job->pages / job->param);
-	reset(job, COWPOOL_RESET_KEEP | COWPOOL_RESET_WRITTEN, WRITTEN_BEFORE);
-	return (double)clock_stop(time) / job->param;
+	return cycle(job, KEEP_WRITTEN, WRITTEN_BEFORE);
 }
 
 static double dontneed_cycle(struct job *job)
