@@ -59,6 +59,7 @@ static struct cowpool_pool *pool_alloc(unsigned long nr_pages)
 	pool->nr_pages = nr_pages;
 	pool->uid = current_fsuid();
 	pool->gid = current_fsgid();
+	INIT_LIST_HEAD(&pool->over);
 	cow_tree_init(&pool->tree, nr_pages);
 	mutex_init(&pool->lock);
 	INIT_LIST_HEAD(&pool->mappings);
@@ -71,6 +72,18 @@ static void pool_add_locked(struct cowpool_pool *pool)
 	pool->id = next_id++;
 	list_add_tail(&pool->node, &pools);
 	nr_pools++;
+}
+
+/**
+ * cowpool_pool_complete() - keep the frames that a pool shows
+ * @pool: the pool, whose tree does not change any more. Until now the pool that
+ *	it was made from has kept them
+ */
+void cowpool_pool_complete(struct cowpool_pool *pool)
+{
+	mutex_lock(&pool->store->lock);
+	list_add_tail(&pool->over, &pool->store->pools);
+	mutex_unlock(&pool->store->lock);
 }
 
 /**
@@ -111,6 +124,7 @@ struct cowpool_pool *cowpool_pool_create(unsigned long nr_pages,
 		err = -ENOMEM;
 		goto err_free;
 	}
+	cowpool_pool_complete(pool);
 	/* A name alone keeps a pool, so there must not be any number of them. */
 	charged = name[0] && pins_module;
 	err = charged ? cow_store_charge(pool->store, 1) : 0;
@@ -149,7 +163,8 @@ err_free:
  * @of: the pool below the view
  *
  * Return: a sealed pool whose content is that of @of's store, with a reference
- * for the caller, who fills in its tree; or an ERR_PTR: -ENOMEM.
+ * for the caller, who fills in its tree and calls cowpool_pool_complete(); or an
+ * ERR_PTR: -ENOMEM.
  */
 struct cowpool_pool *cowpool_pool_create_snapshot(struct cowpool_pool *of)
 {
@@ -172,6 +187,74 @@ struct cowpool_pool *cowpool_pool_create_snapshot(struct cowpool_pool *of)
 	pool_add_locked(pool);
 	mutex_unlock(&cowpool_pools_lock);
 	return pool;
+}
+
+/* Whether a pool shows a page of @folio, not one of its own. */
+static bool folio_is_shown(const struct cow_store *store, struct folio *folio)
+{
+	struct cowpool_pool *pool;
+	unsigned long i;
+
+	list_for_each_entry(pool, &store->pools, over)
+		for (i = 0; i < folio_nr_pages(folio); i++)
+			if (!cow_tree_lookup(&pool->tree, folio->index + i,
+					     NULL))
+				return true;
+	return false;
+}
+
+/**
+ * struct unshown - a search for folios that no pool shows
+ * @store: the store, whose lock is held
+ * @next: the first page behind the last folio looked at
+ */
+struct unshown {
+	struct cow_store *store;
+	unsigned long next;
+};
+
+static int unshown_run(unsigned long first, unsigned long nr, void *arg)
+{
+	struct unshown *unshown = arg;
+	unsigned long index = max(first, unshown->next);
+
+	while (index < first + nr) {
+		struct folio *folio = cow_store_folio(unshown->store, index++);
+
+		if (!folio)
+			continue;
+		index = folio->index + folio_nr_pages(folio);
+		unshown->next = index;
+		if (!folio_is_shown(unshown->store, folio))
+			cow_store_remove(unshown->store, folio);
+		cond_resched();
+	}
+	return 0;
+}
+
+/*
+ * Frees the frames of the store that @pool was the last one to show. All others
+ * have pages of their own there, so it is enough to look where one of them
+ * differs: what this costs follows from what was written.
+ */
+static void pool_leave_store(struct cowpool_pool *pool)
+{
+	struct cow_store *store = pool->store;
+	struct unshown unshown = { .store = store };
+	struct cowpool_pool *other;
+
+	mutex_lock(&store->lock);
+	if (!list_empty(&pool->over)) {
+		list_del(&pool->over);
+		other = list_first_entry_or_null(&store->pools,
+						 struct cowpool_pool, over);
+		/* The pool that was filled shows all. */
+		if (other && other->tree.root)
+			cow_tree_diff(&pool->tree, &other->tree, 0,
+				      pool->nr_pages - 1, unshown_run,
+				      &unshown);
+	}
+	mutex_unlock(&store->lock);
 }
 
 /**
@@ -222,6 +305,7 @@ static void pool_free(struct kref *refs)
 	cowpool_counters_add(&past, &pool->past);
 	mutex_unlock(&cowpool_pools_lock);
 
+	pool_leave_store(pool);
 	cow_tree_drop(&pool->tree);
 	if (pool->snapshot)
 		cow_store_unuse(pool->store);

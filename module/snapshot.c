@@ -112,6 +112,7 @@ struct cowpool_pool *cowpool_snapshot(unsigned long addr)
 		pool = ERR_PTR(err);
 		goto out;
 	}
+	cowpool_pool_complete(pool);
 	view->counters.snapshots++;
 out:
 	mmap_write_unlock(mm);

@@ -127,6 +127,8 @@ struct cow_store *cow_store_create(unsigned long nr_pages)
 	store->nr_pages = nr_pages;
 	xa_init_flags(&store->folios, XA_FLAGS_ACCOUNT);
 	store->user = get_uid(current_user());
+	mutex_init(&store->lock);
+	INIT_LIST_HEAD(&store->pools);
 	return store;
 }
 
@@ -189,6 +191,27 @@ static void store_folio_free(struct folio *folio)
 		folio_put(folio);
 }
 
+/**
+ * cow_store_remove() - free a folio
+ * @store: the store
+ * @folio: a folio of it. No pool shows any of its pages
+ *
+ * Who has pinned a page keeps it.
+ */
+void cow_store_remove(struct cow_store *store, struct folio *folio)
+{
+	long nr = folio_nr_pages(folio);
+	long filled = bitmap_weight(folio_filled(folio), nr);
+
+	xa_erase(&store->folios, folio->index);
+	store_folio_free(folio);
+	atomic_long_sub(filled, &store->nr_filled);
+	atomic_long_sub(filled, &nr_filled);
+	atomic_long_sub(nr, &store->nr_frames);
+	atomic_long_sub(nr, &nr_frames);
+	cow_store_uncharge(store, nr);
+}
+
 static void store_free(struct kref *refs)
 {
 	struct cow_store *store = container_of(refs, struct cow_store, refs);
@@ -196,13 +219,10 @@ static void store_free(struct kref *refs)
 	unsigned long index;
 
 	xa_for_each(&store->folios, index, folio) {
-		store_folio_free(folio);
+		cow_store_remove(store, folio);
 		cond_resched();
 	}
-	cow_store_uncharge(store, atomic_long_read(&store->nr_frames));
-	atomic_long_sub(atomic_long_read(&store->nr_frames), &nr_frames);
-	atomic_long_sub(atomic_long_read(&store->nr_filled), &nr_filled);
-	xa_destroy(&store->folios);
+	mutex_destroy(&store->lock);
 	free_uid(store->user);
 	kfree(store);
 }
@@ -278,7 +298,8 @@ int cow_store_wait_writers(struct cow_store *store)
  * @index: index of the page
  *
  * Return: the folio, whose first page is the one at folio->index, or NULL if
- * none of its pages was ever written. It stays valid as long as the store.
+ * none of its pages was ever written. It stays valid as long as the caller's
+ * pool, which shows the page.
  */
 struct folio *cow_store_folio(struct cow_store *store, unsigned long index)
 {
@@ -291,7 +312,7 @@ struct folio *cow_store_folio(struct cow_store *store, unsigned long index)
  * @index: index of the page
  *
  * Return: the page frame, or NULL if the page was never written. It stays
- * valid as long as the store.
+ * valid as cow_store_folio() says.
  */
 struct page *cow_store_page(struct cow_store *store, unsigned long index)
 {

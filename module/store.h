@@ -14,6 +14,8 @@
 #define COWPOOL_STORE_H
 
 #include <linux/kref.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
 #include <linux/sched/user.h>
 #include <linux/uio.h>
 #include <linux/xarray.h>
@@ -24,11 +26,14 @@
  * @nr_pages: its size
  * @users: number of mappings and snapshots (above 0), or of write() calls under
  *	way (below 0): the content is either written or relied on
- * @folios: the folios by page index. Grows only; looked up without a lock, as
- *	nothing is removed before the last reference is dropped
+ * @folios: the folios by page index. Looked up without a lock, as none is
+ *	removed that a pool shows a page of
  * @nr_filled: pages that hold data; folio->private tells which
  * @nr_frames: page frames in @folios
  * @user: owner, charged for them (RLIMIT_MEMLOCK). Holds a reference
+ * @lock: guards @pools
+ * @pools: the pools that keep frames here. The first is the one that shows all
+ *	of them, while there is one
  */
 struct cow_store {
 	struct kref refs;
@@ -38,6 +43,9 @@ struct cow_store {
 	atomic_long_t nr_filled;
 	atomic_long_t nr_frames;
 	struct user_struct *user;
+
+	struct mutex lock;	/* guards the field below */
+	struct list_head pools;
 };
 
 int cow_store_setup(void);
@@ -60,6 +68,7 @@ int cow_store_wait_writers(struct cow_store *store);
 
 struct folio *cow_store_folio(struct cow_store *store, unsigned long index);
 struct page *cow_store_page(struct cow_store *store, unsigned long index);
+void cow_store_remove(struct cow_store *store, struct folio *folio);
 ssize_t cow_store_write(struct cow_store *store, loff_t pos,
 			struct iov_iter *from);
 

@@ -376,4 +376,137 @@ TEST_F(cost, nothing_unreachable)
 	EXPECT_EQ(0, after.nodes);
 }
 
+#define BELOW (3 * PMD_PAGES)
+
+/* Two snapshots of a view: the second shows less of the pool than the first. */
+FIXTURE(below) {
+	int pool, first, second;
+	char *view;
+	uint64_t frames, filled;
+};
+
+static void below_write(char *view, size_t from, size_t to)
+{
+	for (size_t i = from; i < to; i++)
+		page_set(page_at(view, i), TAG(1, i));
+}
+
+static void below_check(struct __test_metadata *_metadata, int fd, size_t written)
+{
+	for (size_t i = 0; i < BELOW; i++)
+		ASSERT_EQ(i < written ? TAG(1, i) : TAG(0, i),
+			  pool_page_tag(_metadata, fd, i));
+}
+
+FIXTURE_SETUP(below)
+{
+	self->frames = stat_value(_metadata, "pool_frames");
+	self->filled = stat_value(_metadata, "filled_pages");
+	self->pool = pool_filled(_metadata, BELOW);
+	self->view = view_map(_metadata, self->pool, BELOW);
+	below_write(self->view, 0, PMD_PAGES + PMD_PAGES / 2);
+	self->first = snapshot_take(_metadata, self->pool, self->view);
+	below_write(self->view, PMD_PAGES + PMD_PAGES / 2, 2 * PMD_PAGES);
+	self->second = snapshot_take(_metadata, self->pool, self->view);
+}
+
+FIXTURE_TEARDOWN(below)
+{
+	EXPECT_EQ(self->frames, stat_value(_metadata, "pool_frames"));
+	EXPECT_EQ(self->filled, stat_value(_metadata, "filled_pages"));
+	EXPECT_EQ(0, stat_value(_metadata, "private_frames"));
+}
+
+#define EXPECT_BELOW(pages) do {						\
+	EXPECT_EQ(self->frames + (pages), stat_value(_metadata, "pool_frames"));	\
+	EXPECT_EQ(self->filled + (pages), stat_value(_metadata, "filled_pages")); \
+} while (0)
+
+/* A descriptor or a view of the pool can show all of it. */
+TEST_F(below, pool_keeps_all)
+{
+	close(self->pool);
+	close(self->second);
+	EXPECT_BELOW(BELOW);
+	EXPECT_EQ(2 * PMD_PAGES, (size_t)reset_try(self->first, self->view, BELOW, 0));
+	for (size_t i = 0; i < BELOW; i++)
+		ASSERT_EQ(TAG(0, i), page_tag(page_at(self->view, i)));
+	munmap(self->view, BELOW * PAGE);
+	EXPECT_BELOW(2 * PMD_PAGES);
+	below_check(_metadata, self->first, PMD_PAGES + PMD_PAGES / 2);
+	close(self->first);
+}
+
+/* Without it, snapshots keep what they show, by whole folios. */
+TEST_F(below, snapshots_keep_what_they_show)
+{
+	int third;
+
+	munmap(self->view, BELOW * PAGE);
+	close(self->pool);
+	EXPECT_BELOW(2 * PMD_PAGES);
+	below_check(_metadata, self->first, PMD_PAGES + PMD_PAGES / 2);
+	close(self->first);
+	EXPECT_BELOW(PMD_PAGES);
+	below_check(_metadata, self->second, 2 * PMD_PAGES);
+
+	self->view = view_map(_metadata, self->second, BELOW);
+	below_write(self->view, 2 * PMD_PAGES, BELOW);
+	third = snapshot_take(_metadata, self->second, self->view);
+	EXPECT_BELOW(PMD_PAGES);
+	EXPECT_EQ(PMD_PAGES, (size_t)reset_try(third, self->view, BELOW, 0));
+	for (size_t i = 0; i < BELOW; i++)
+		ASSERT_EQ(TAG(i < 2 * PMD_PAGES, i), page_tag(page_at(self->view, i)));
+	close(self->second);
+	EXPECT_BELOW(PMD_PAGES);
+	munmap(self->view, BELOW * PAGE);
+	EXPECT_BELOW(0);
+	below_check(_metadata, third, BELOW);
+	close(third);
+}
+
+/* The one that shows most may be the first or the last, and go so. */
+TEST_F(below, in_any_order)
+{
+	int third;
+
+	EXPECT_EQ(2 * PMD_PAGES, (size_t)reset_try(self->pool, self->view, BELOW, 0));
+	third = snapshot_take(_metadata, self->pool, self->view);
+	close(self->second);
+	close(self->pool);
+	munmap(self->view, BELOW * PAGE);
+	EXPECT_BELOW(BELOW);
+	below_check(_metadata, third, 0);
+	close(third);
+	EXPECT_BELOW(2 * PMD_PAGES);
+	below_check(_metadata, self->first, PMD_PAGES + PMD_PAGES / 2);
+	close(self->first);
+}
+
+/* Pages that were filled one by one go one by one. */
+TEST_F(below, single_pages)
+{
+	int fd = pool_create(_metadata, 256, NULL, 0), snapshot;
+	char *view;
+
+	for (size_t i = 1; i < 256; i += 2)
+		pool_fill(_metadata, fd, i, 1);
+	view = view_map(_metadata, fd, 256);
+	below_write(view, 0, 100);
+	snapshot = snapshot_take(_metadata, fd, view);
+	EXPECT_BELOW(BELOW + 128);
+	munmap(view, 256 * PAGE);
+	close(fd);
+	EXPECT_BELOW(BELOW + 78);
+	for (size_t i = 0; i < 256; i++)
+		EXPECT_EQ(i < 100 ? TAG(1, i) : i % 2 ? TAG(0, i) : 0,
+			  pool_page_tag(_metadata, snapshot, i));
+	close(snapshot);
+	EXPECT_BELOW(BELOW);
+	munmap(self->view, BELOW * PAGE);
+	close(self->pool);
+	close(self->first);
+	close(self->second);
+}
+
 TEST_HARNESS_MAIN
