@@ -25,7 +25,7 @@
 #define PATIENCE_SECONDS	60
 
 struct shared *shared;
-int pool_fd;
+int device_fd;
 
 /* What the director knows of a process */
 static struct actor {
@@ -271,34 +271,50 @@ static bool direct_all(void)
 	return !shared->trouble.set;
 }
 
-static void fill(unsigned int page)
+static void fill(int fd, unsigned int page)
 {
 	const struct world *world = &shared->world;
 	uint64_t words[WORDS];
 
 	for (unsigned int word = 0; word < WORDS; word++)
 		words[word] = word_value(0, page, word);
-	if (pwrite(pool_fd, words, PAGE, (world->first + page) * PAGE) != (ssize_t)PAGE)
+	if (pwrite(fd, words, PAGE, (world->first + page) * PAGE) != (ssize_t)PAGE)
 		trouble_set(NULL, "pwrite: %s", strerror(errno));
 }
 
 static void pool_make(void)
 {
 	const struct world *world = &shared->world;
-	struct cowpool_create create = { .size = world->pool_pages * PAGE };
+	struct cowpool_create create = {
+		.size = world->pool_pages * PAGE,
+		.mode = 0600,
+	};
+	int fd = open(COWPOOL_DEVICE, O_RDWR | O_CLOEXEC);
 
-	pool_fd = open(COWPOOL_DEVICE, O_RDWR | O_CLOEXEC);
-	if (pool_fd < 0 || ioctl(pool_fd, COWPOOL_IOC_CREATE, &create)) {
+	memcpy(create.name, shared->pool, sizeof(create.name));
+	device_fd = open(COWPOOL_DEVICE, O_RDWR | O_CLOEXEC);
+	if (device_fd < 0 || fd < 0 || ioctl(fd, COWPOOL_IOC_CREATE, &create)) {
 		trouble_set(NULL, COWPOOL_DEVICE ": %s", strerror(errno));
 		return;
 	}
 	for (unsigned int i = 0; i < world->filled; i++)
-		fill(world->backwards ? world->filled - 1 - i : i);
+		fill(fd, world->backwards ? world->filled - 1 - i : i);
+	close(fd);
 }
 
-/* What there is of the module's memory, but for pools' content */
+static void pool_forget(void)
+{
+	int fd = pool_open();
+
+	if (fd < 0)
+		return;
+	ioctl(fd, COWPOOL_IOC_DESTROY);
+	close(fd);
+}
+
+/* What there is of the module's memory */
 struct gauges {
-	long long pools, views, private_frames, nodes;
+	long long pools, views, pool_frames, private_frames, nodes;
 };
 
 static struct gauges gauges_read(void)
@@ -317,6 +333,8 @@ static struct gauges gauges_read(void)
 			gauges.pools = value;
 		else if (!strcmp(name, "views"))
 			gauges.views = value;
+		else if (!strcmp(name, "pool_frames"))
+			gauges.pool_frames = value;
 		else if (!strcmp(name, "private_frames"))
 			gauges.private_frames = value;
 		else if (!strcmp(name, "nodes"))
@@ -337,8 +355,10 @@ static void gauges_check(const struct gauges *before)
 			return;
 		usleep(20000);
 	}
-	trouble_set(NULL, "left behind: %lld pools, %lld views, %lld private frames, %lld nodes",
+	trouble_set(NULL,
+		    "left behind: %lld pools, %lld views, %lld + %lld frames, %lld nodes",
 		    now.pools - before->pools, now.views - before->views,
+		    now.pool_frames - before->pool_frames,
 		    now.private_frames - before->private_frames,
 		    now.nodes - before->nodes);
 }
@@ -368,6 +388,7 @@ bool script_run(const struct script *script, struct trouble *trouble,
 	}
 	shared->world = script->world;
 	shared->salt = script->salt;
+	snprintf(shared->pool, sizeof(shared->pool), "oracle-%d", getpid());
 	playing = script;
 	/* Whose parent is gone comes to us. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -390,6 +411,7 @@ bool script_run(const struct script *script, struct trouble *trouble,
 	kill(-director, SIGKILL);
 	while (waitpid(-1, NULL, 0) > 0)
 		;
+	pool_forget();
 	if (status)
 		trouble_set(NULL, "the director ended with status %#x", status);
 	gauges_check(&before);

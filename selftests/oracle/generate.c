@@ -26,6 +26,7 @@ struct generator {
 	uint16_t hot[HOT_PAGES];	/* most operations go here */
 	unsigned int weight[NR_KINDS];
 	unsigned int whole;		/* of 8 ranges, so many are all pages */
+	size_t destroy;			/* the operation that takes the pool's name */
 };
 
 /* How often each kind comes in relation to the others, before moods */
@@ -259,15 +260,19 @@ static void fill_in(struct generator *g, struct operation *operation)
 		operation->pages = g->world->pages - operation->page;
 }
 
-/* A process begins with a view or two. */
-static enum kind next_kind(struct generator *g, unsigned int process)
+/* A process begins with a view or two, and maps what there is. */
+static enum kind next_kind(struct generator *g, unsigned int process, size_t at)
 {
 	const struct process_plan *plan = &g->process[process];
 	bool some = false;
+	enum kind kind;
 
+	if (at == g->destroy)
+		return DESTROY;
 	for (unsigned int i = 0; i < MAX_VIEWS; i++)
 		some = some || plan->view[i];
-	return some ? pick_kind(g) : MAP;
+	kind = some ? pick_kind(g) : MAP;
+	return kind == MAP && at > g->destroy ? MAP_SNAPSHOT : kind;
 }
 
 /**
@@ -294,6 +299,8 @@ void script_generate(struct script *script, const struct world *world,
 	};
 	hot_pages(&g);
 	choose_mood(&g);
+	/* In half of the scripts: only snapshots and views go on from there. */
+	g.destroy = nr / 2 + random_next(&g.random) % nr;
 	for (size_t i = 0; i < nr; i++) {
 		operation = &script->operation[i];
 		operation->number = i + 1;
@@ -301,7 +308,7 @@ void script_generate(struct script *script, const struct world *world,
 			left = below(&g, MAX_BURST);
 			process = pick_process(&g, true);
 		}
-		operation->kind = process < 0 ? START : next_kind(&g, process);
+		operation->kind = process < 0 ? START : next_kind(&g, process, i);
 		operation->process = process;
 		if (operation->kind == START) {
 			/* It finds nothing to do if all live. */

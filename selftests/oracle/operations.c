@@ -107,6 +107,38 @@ static bool do_copy(const struct operation *operation)
 	return true;
 }
 
+/* The pool */
+
+/* Opens it, as long as it has its name. */
+int pool_open(void)
+{
+	struct cowpool_attach attach = {};
+	int fd = open(COWPOOL_DEVICE, O_RDWR | O_CLOEXEC);
+
+	memcpy(attach.name, shared->pool, sizeof(attach.name));
+	if (fd >= 0 && !ioctl(fd, COWPOOL_IOC_ATTACH, &attach))
+		return fd;
+	if (fd < 0 || errno != ENOENT)
+		wrong(COWPOOL_DEVICE ": %s", strerror(errno));
+	close(fd);
+	return -1;
+}
+
+/* From now on it lives as long as it is mapped. */
+static bool do_destroy(void)
+{
+	int fd = pool_open(), err;
+
+	if (fd < 0)
+		return false;
+	err = ioctl(fd, COWPOOL_IOC_DESTROY) ? errno : 0;
+	/* Somebody else may have been faster. */
+	if (err && err != ENOENT)
+		wrong("COWPOOL_IOC_DESTROY: %s", strerror(err));
+	close(fd);
+	return !err;
+}
+
 /* Snapshots */
 
 static int snapshot_fd(unsigned int number)
@@ -179,7 +211,7 @@ static char *view_address(const struct view_model *view)
 int snapshot_take(struct view_model *view)
 {
 	struct cowpool_snapshot arg = { .addr = (uintptr_t)view_address(view) };
-	int fd = must(ioctl(pool_fd, COWPOOL_IOC_SNAPSHOT, &arg));
+	int fd = must(ioctl(device_fd, COWPOOL_IOC_SNAPSHOT, &arg));
 
 	view->snapshots++;
 	grants_end(view);
@@ -276,11 +308,14 @@ static bool do_map(const struct operation *operation)
 {
 	const struct snapshot_model *snapshot = &self.snapshot[operation->other];
 	bool of_pool = operation->kind == MAP;
+	int fd = of_pool ? pool_open() : snapshot->fd;
 
-	if (!of_pool && snapshot->fd < 0)
+	if (fd < 0)
 		return false;
-	view_map(operation->view, of_pool ? pool_fd : snapshot->fd,
-		 of_pool ? NULL : &snapshot->now, operation->page, operation->pages);
+	view_map(operation->view, fd, of_pool ? NULL : &snapshot->now,
+		 operation->page, operation->pages);
+	if (of_pool)
+		close(fd);
 	return true;
 }
 
@@ -426,7 +461,7 @@ static bool do_reset(const struct operation *operation)
 	arg.addr = (uintptr_t)view->page[page].at;
 	if (keep && operation->number % 2)
 		arg.flags |= COWPOOL_RESET_WRITTEN;
-	must(ioctl(pool_fd, COWPOOL_IOC_RESET, &arg));
+	must(ioctl(device_fd, COWPOOL_IOC_RESET, &arg));
 	view->resets++;
 	count_own(view, page, nr, &least, &most);
 	if (arg.pages < least || arg.pages > most)
@@ -477,7 +512,7 @@ static void dirty_all(struct view_model *view, unsigned int number,
 
 		arg.addr = next;
 		arg.len = end - next;
-		found = must(ioctl(pool_fd, COWPOOL_IOC_DIRTY, &arg));
+		found = must(ioctl(device_fd, COWPOOL_IOC_DIRTY, &arg));
 		for (int i = 0; i <= found; i++) {
 			uint64_t from = i < found ? ranges[i].start : arg.next;
 
@@ -508,7 +543,7 @@ static struct cowpool_counters counters_of(struct view_model *view)
 		.flags = COWPOOL_INFO_VIEW,
 	};
 
-	must(ioctl(pool_fd, COWPOOL_IOC_INFO, &info));
+	must(ioctl(device_fd, COWPOOL_IOC_INFO, &info));
 	if (info.size != shared->world.pool_pages * PAGE)
 		wrong("INFO tells a wrong size");
 	return info.counters;
@@ -653,6 +688,8 @@ bool operation_do(const struct operation *operation)
 		return do_dup(operation);
 	case CLOSE:
 		return do_close(operation);
+	case DESTROY:
+		return do_destroy();
 	case RESET:
 	case KEEP:
 		return do_reset(operation);

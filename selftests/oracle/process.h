@@ -95,6 +95,7 @@ struct queue {
  * struct shared - what all processes and the director share
  * @world: the script's
  * @salt: likewise
+ * @pool: name of the pool
  * @written: pages that some process has written in some view
  * @trouble: what went wrong
  * @queue: the processes' queues
@@ -103,6 +104,7 @@ struct queue {
 struct shared {
 	struct world world;
 	uint16_t salt;
+	char pool[COWPOOL_NAME_SIZE];
 	bool written[MAX_PAGES];
 	struct trouble trouble;
 	struct queue queue[MAX_PROCESSES];
@@ -111,7 +113,7 @@ struct shared {
 
 /* Set up before the first process starts; the same in all. */
 extern struct shared *shared;
-extern int pool_fd;
+extern int device_fd;
 
 /* direct.c */
 void futex_wait(_Atomic uint32_t *word, uint32_t value);
@@ -154,6 +156,7 @@ bool differs(const struct view_model *view, unsigned int page);
 /* operations.c */
 bool operation_do(const struct operation *operation);
 void grants_ask(struct view_model *view);
+int pool_open(void);
 int snapshot_take(struct view_model *view);
 void snapshot_page(int fd, unsigned int page, void *to);
 void snapshot_put(unsigned int number, int fd, const struct content *content);

@@ -24,6 +24,7 @@ const char *const kind_names[NR_KINDS] = {
 	[SNAPSHOT] = "snapshot",
 	[DUP] = "dup",
 	[CLOSE] = "close",
+	[DESTROY] = "destroy",
 	[RESET] = "reset",
 	[KEEP] = "keep",
 	[DIRTY] = "dirty",
