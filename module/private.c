@@ -107,15 +107,50 @@ struct page *cowpool_private_alloc(struct cowpool_spares *spares, bool many,
 	return page;
 }
 
+/*
+ * On x86 a copy ends where its source is lost if the processor has fast string
+ * instructions; else copy_mc_to_kernel() is memcpy(), which is not the fastest
+ * way to copy a page.
+ */
+static bool copy_may_end(void)
+{
+#ifdef CONFIG_X86
+	return boot_cpu_has(X86_FEATURE_ERMS);
+#else
+	return true;
+#endif
+}
+
 /**
- * cowpool_private_fill() - copy into a frame
- * @page: from cowpool_private_alloc(), not filled before
+ * cowpool_page_copy() - copy a page
+ * @to: the page to write
  * @from: the page to copy. One that is lost to a memory error must not bring
  *	the machine down, nor be handed on
- * @vma: the VMA that the page will be mapped in, or NULL
+ * @vma: the VMA that @to is mapped in, or NULL
  * @addr: where in @vma
  *
  * Return: 0 or -EHWPOISON.
+ */
+int cowpool_page_copy(struct page *to, struct page *from,
+		      struct vm_area_struct *vma, unsigned long addr)
+{
+	if (PageHWPoison(from))
+		return -EHWPOISON;
+	if (copy_may_end())
+		return copy_mc_user_highpage(to, from, addr, vma) ?
+		       -EHWPOISON : 0;
+	copy_user_highpage(to, from, addr, vma);
+	return 0;
+}
+
+/**
+ * cowpool_private_fill() - copy into a frame
+ * @page: from cowpool_private_alloc(), not filled before
+ * @from: the page to copy
+ * @vma: the VMA that the page will be mapped in, or NULL
+ * @addr: where in @vma
+ *
+ * Return: as cowpool_page_copy().
  */
 int cowpool_private_fill(struct page *page, struct page *from,
 			 struct vm_area_struct *vma, unsigned long addr)
@@ -128,9 +163,7 @@ int cowpool_private_fill(struct page *page, struct page *from,
 			clear_user_highpage(page, addr);
 		return 0;
 	}
-	if (PageHWPoison(from) || copy_mc_user_highpage(page, from, addr, vma))
-		return -EHWPOISON;
-	return 0;
+	return cowpool_page_copy(page, from, vma, addr);
 }
 
 /**

@@ -30,6 +30,8 @@ struct cowpool_spares {
 struct page *cowpool_private_alloc(struct cowpool_spares *spares, bool many,
 				   struct vm_area_struct *vma,
 				   unsigned long addr);
+int cowpool_page_copy(struct page *to, struct page *from,
+		      struct vm_area_struct *vma, unsigned long addr);
 int cowpool_private_fill(struct page *page, struct page *from,
 			 struct vm_area_struct *vma, unsigned long addr);
 bool cowpool_private_held(struct page *page, int known);

@@ -140,14 +140,15 @@ static int page_restore(struct cowpool_view *view, struct page *page,
 			unsigned long index)
 {
 	struct page *from = cowpool_pool_page(view->mapping->pool, index);
+	int err = 0;
 
 	if (from == cow_zero_page)
 		clear_highpage(page);
-	else if (PageHWPoison(from) ||
-		 copy_mc_user_highpage(page, from, 0, NULL))
-		return -EHWPOISON;
-	view->counters.copies_reset++;
-	return 0;
+	else
+		err = cowpool_page_copy(page, from, NULL, 0);
+	if (!err)
+		view->counters.copies_reset++;
+	return err;
 }
 
 /*
