@@ -59,7 +59,7 @@ static struct cowpool_pool *pool_alloc(unsigned long nr_pages)
 	pool->nr_pages = nr_pages;
 	pool->uid = current_fsuid();
 	pool->gid = current_fsgid();
-	INIT_LIST_HEAD(&pool->over);
+	INIT_LIST_HEAD(&pool->store_node);
 	cow_tree_init(&pool->tree, nr_pages);
 	mutex_init(&pool->lock);
 	INIT_LIST_HEAD(&pool->mappings);
@@ -75,14 +75,14 @@ static void pool_add_locked(struct cowpool_pool *pool)
 }
 
 /**
- * cowpool_pool_complete() - keep the frames that a pool shows
+ * cowpool_pool_enter_store() - need the frames that a pool shows, from now on
  * @pool: the pool, whose tree does not change any more. Until now the pool that
- *	it was made from has kept them
+ *	it was made from has needed them
  */
-void cowpool_pool_complete(struct cowpool_pool *pool)
+void cowpool_pool_enter_store(struct cowpool_pool *pool)
 {
 	mutex_lock(&pool->store->lock);
-	list_add_tail(&pool->over, &pool->store->pools);
+	list_add_tail(&pool->store_node, &pool->store->pools);
 	mutex_unlock(&pool->store->lock);
 }
 
@@ -124,7 +124,7 @@ struct cowpool_pool *cowpool_pool_create(unsigned long nr_pages,
 		err = -ENOMEM;
 		goto err_free;
 	}
-	cowpool_pool_complete(pool);
+	cowpool_pool_enter_store(pool);
 	/* A name alone keeps a pool, so there must not be any number of them. */
 	charged = name[0] && pins_module;
 	err = charged ? cow_store_charge(pool->store, 1) : 0;
@@ -163,8 +163,8 @@ err_free:
  * @of: the pool below the view
  *
  * Return: a sealed pool whose content is that of @of's store, with a reference
- * for the caller, who fills in its tree and calls cowpool_pool_complete(); or an
- * ERR_PTR: -ENOMEM.
+ * for the caller, who fills in its tree and calls cowpool_pool_enter_store();
+ * or an ERR_PTR: -ENOMEM.
  */
 struct cowpool_pool *cowpool_pool_create_snapshot(struct cowpool_pool *of)
 {
@@ -189,71 +189,74 @@ struct cowpool_pool *cowpool_pool_create_snapshot(struct cowpool_pool *of)
 	return pool;
 }
 
-/* Whether a pool shows a page of @folio, not one of its own. */
-static bool folio_is_shown(const struct cow_store *store, struct folio *folio)
+/* Whether a pool shows one of these pages of the store. */
+static bool pages_are_shown(struct cow_store *store, unsigned long first,
+			    unsigned long last)
 {
+	const struct cow_node *full = NULL;
 	struct cowpool_pool *pool;
-	unsigned long i;
 
-	list_for_each_entry(pool, &store->pools, over)
-		for (i = 0; i < folio_nr_pages(folio); i++)
-			if (!cow_tree_lookup(&pool->tree, folio->index + i,
-					     NULL))
-				return true;
+	list_for_each_entry(pool, &store->pools, store_node) {
+		/* Many snapshots may have been taken of what did not change. */
+		if (full && pool->tree.root == full)
+			continue;
+		if (!cow_tree_full(&pool->tree, first, last))
+			return true;
+		full = pool->tree.root;
+		cond_resched();
+	}
 	return false;
 }
 
 /**
- * struct unshown - a search for folios that no pool shows
+ * struct prune - a search for folios that no pool shows
  * @store: the store, whose lock is held
  * @next: the first page behind the last folio looked at
  */
-struct unshown {
+struct prune {
 	struct cow_store *store;
 	unsigned long next;
 };
 
-static int unshown_run(unsigned long first, unsigned long nr, void *arg)
+static int prune_run(unsigned long first, unsigned long nr, void *arg)
 {
-	struct unshown *unshown = arg;
-	unsigned long index = max(first, unshown->next);
+	struct prune *prune = arg;
+	unsigned long last = first + nr - 1;
 
-	while (index < first + nr) {
-		struct folio *folio = cow_store_folio(unshown->store, index++);
-
-		if (!folio)
-			continue;
-		index = folio->index + folio_nr_pages(folio);
-		unshown->next = index;
-		if (!folio_is_shown(unshown->store, folio))
-			cow_store_remove(unshown->store, folio);
-		cond_resched();
-	}
+	first = max(first, prune->next);
+	if (first <= last)
+		prune->next = cow_store_prune(prune->store, first, last,
+					      pages_are_shown);
 	return 0;
 }
 
 /*
- * Frees the frames of the store that @pool was the last one to show. All others
- * have pages of their own there, so it is enough to look where one of them
- * differs: what this costs follows from what was written.
+ * Frees the frames that @pool was the last one to show. A folio of which no
+ * other pool shows a page is one where all of them have their own, and @pool has
+ * not: so it is enough to look where another one differs from it. One that was
+ * made shortly before or after differs least.
  */
 static void pool_leave_store(struct cowpool_pool *pool)
 {
 	struct cow_store *store = pool->store;
-	struct unshown unshown = { .store = store };
+	struct prune prune = { .store = store };
 	struct cowpool_pool *other;
 
 	mutex_lock(&store->lock);
-	if (!list_empty(&pool->over)) {
-		list_del(&pool->over);
-		other = list_first_entry_or_null(&store->pools,
-						 struct cowpool_pool, over);
-		/* The pool that was filled shows all. */
-		if (other && other->tree.root)
-			cow_tree_diff(&pool->tree, &other->tree, 0,
-				      pool->nr_pages - 1, unshown_run,
-				      &unshown);
-	}
+	if (list_empty(&pool->store_node))
+		goto out;
+	if (list_is_first(&pool->store_node, &store->pools))
+		other = list_next_entry(pool, store_node);
+	else
+		other = list_prev_entry(pool, store_node);
+	list_del(&pool->store_node);
+	/* The pool that was filled shows all. */
+	if (!list_empty(&store->pools) &&
+	    list_first_entry(&store->pools, struct cowpool_pool,
+			     store_node)->tree.root)
+		cow_tree_diff(&pool->tree, &other->tree, 0, pool->nr_pages - 1,
+			      prune_run, &prune);
+out:
 	mutex_unlock(&store->lock);
 }
 

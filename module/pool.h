@@ -13,7 +13,8 @@
  *	      view->lock		a view's index and counters
  *	        folio lock
  *	        i_mmap_rwsem, page table locks
- *	  store->lock			the pools that keep a store's frames
+ *	store->lock			the pools that need a store's frames
+ *	  xa_lock			the frames
  *
  * User memory is touched under none of them.
  */
@@ -48,10 +49,10 @@ struct cowpool_view;
  * @sealed: never written again. Set once
  * @store: the page frames. Holds a reference, and if the pool is a snapshot a
  *	cow_store_use()
- * @over: in store->pools, or empty while @tree is being made; guarded by
+ * @store_node: in store->pools, or empty while @tree is being made; guarded by
  *	store->lock
- * @tree: what differs from @store. Immutable once @over is in the list; it never
- *	holds a grant
+ * @tree: what differs from @store. Immutable once the pool is in that list; it
+ *	never holds a grant
  * @snapshot: made by SNAPSHOT
  * @lock: guards the fields below
  * @mappings: all mappings of the pool
@@ -70,7 +71,7 @@ struct cowpool_pool {
 	umode_t mode;
 	bool sealed;
 	struct cow_store *store;
-	struct list_head over;
+	struct list_head store_node;
 	struct cow_tree tree;
 	bool snapshot;
 
@@ -106,7 +107,7 @@ struct cowpool_pool *cowpool_pool_create(unsigned long nr_pages,
 					 const char *name, umode_t mode,
 					 bool pins_module);
 struct cowpool_pool *cowpool_pool_create_snapshot(struct cowpool_pool *of);
-void cowpool_pool_complete(struct cowpool_pool *pool);
+void cowpool_pool_enter_store(struct cowpool_pool *pool);
 struct cowpool_pool *cowpool_pool_find(const char *name);
 struct cowpool_pool *cowpool_pool_get(struct cowpool_pool *pool);
 void cowpool_pool_put(struct cowpool_pool *pool);

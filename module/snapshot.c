@@ -90,7 +90,7 @@ static struct cowpool_view *view_at_range(unsigned long addr,
 struct cowpool_pool *cowpool_snapshot(unsigned long addr)
 {
 	struct mm_struct *mm = current->mm;
-	struct cowpool_pool *pool;
+	struct cowpool_pool *of, *pool;
 	struct vm_area_struct *vma;
 	struct cowpool_view *view;
 	int err;
@@ -99,23 +99,29 @@ struct cowpool_pool *cowpool_snapshot(unsigned long addr)
 		return ERR_PTR(-EINTR);
 	view = view_at(addr, &vma);
 	if (IS_ERR(view)) {
-		pool = ERR_CAST(view);
-		goto out;
+		mmap_write_unlock(mm);
+		return ERR_CAST(view);
 	}
-	pool = cowpool_pool_create_snapshot(view->mapping->pool);
-	if (IS_ERR(pool))
+	/* Has all frames that the snapshot is going to need, until it has. */
+	of = cowpool_pool_get(view->mapping->pool);
+	pool = cowpool_pool_create_snapshot(of);
+	err = PTR_ERR_OR_ZERO(pool);
+	if (err)
 		goto out;
 	cowpool_view_lock_faults(view, vma);
 	err = cowpool_view_share(&pool->tree, view, vma);
-	if (err) {
-		cowpool_pool_put(pool);
-		pool = ERR_PTR(err);
-		goto out;
-	}
-	cowpool_pool_complete(pool);
-	view->counters.snapshots++;
+	if (!err)
+		view->counters.snapshots++;
 out:
 	mmap_write_unlock(mm);
+	/* Others may take their time with the store's lock. */
+	if (!err) {
+		cowpool_pool_enter_store(pool);
+	} else if (!IS_ERR(pool)) {
+		cowpool_pool_put(pool);
+		pool = ERR_PTR(err);
+	}
+	cowpool_pool_put(of);
 	return pool;
 }
 

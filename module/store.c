@@ -191,14 +191,7 @@ static void store_folio_free(struct folio *folio)
 		folio_put(folio);
 }
 
-/**
- * cow_store_remove() - free a folio
- * @store: the store
- * @folio: a folio of it. No pool shows any of its pages
- *
- * Who has pinned a page keeps it.
- */
-void cow_store_remove(struct cow_store *store, struct folio *folio)
+static void store_remove_folio(struct cow_store *store, struct folio *folio)
 {
 	long nr = folio_nr_pages(folio);
 	long filled = bitmap_weight(folio_filled(folio), nr);
@@ -212,6 +205,35 @@ void cow_store_remove(struct cow_store *store, struct folio *folio)
 	cow_store_uncharge(store, nr);
 }
 
+/**
+ * cow_store_prune() - free the folios that nobody needs any more
+ * @store: the store, whose lock is held
+ * @first: first page
+ * @last: last page
+ * @needs: asked for each folio that has a page in that range, with the first and
+ *	the last page of the folio
+ *
+ * Who has pinned a page keeps it.
+ *
+ * Return: the first page behind what was asked about.
+ */
+unsigned long cow_store_prune(struct cow_store *store, unsigned long first,
+			      unsigned long last, cow_store_needs_fn needs)
+{
+	unsigned long next = last + 1;
+	struct folio *folio;
+	unsigned long index;
+
+	lockdep_assert_held(&store->lock);
+	xa_for_each_range(&store->folios, index, folio, first, last) {
+		next = folio->index + folio_nr_pages(folio);
+		if (!needs(store, folio->index, next - 1))
+			store_remove_folio(store, folio);
+		cond_resched();
+	}
+	return max(next, last + 1);
+}
+
 static void store_free(struct kref *refs)
 {
 	struct cow_store *store = container_of(refs, struct cow_store, refs);
@@ -219,9 +241,11 @@ static void store_free(struct kref *refs)
 	unsigned long index;
 
 	xa_for_each(&store->folios, index, folio) {
-		cow_store_remove(store, folio);
+		store_remove_folio(store, folio);
 		cond_resched();
 	}
+	/* An insertion that failed half way has left nodes without folios. */
+	xa_destroy(&store->folios);
 	mutex_destroy(&store->lock);
 	free_uid(store->user);
 	kfree(store);

@@ -32,7 +32,7 @@
  * @nr_frames: page frames in @folios
  * @user: owner, charged for them (RLIMIT_MEMLOCK). Holds a reference
  * @lock: guards @pools
- * @pools: the pools that keep frames here. The first is the one that shows all
+ * @pools: the pools that need frames of it. The first is the one that shows all
  *	of them, while there is one
  */
 struct cow_store {
@@ -47,6 +47,9 @@ struct cow_store {
 	struct mutex lock;	/* guards the field below */
 	struct list_head pools;
 };
+
+typedef bool (*cow_store_needs_fn)(struct cow_store *store, unsigned long first,
+				   unsigned long last);
 
 int cow_store_setup(void);
 void cow_store_teardown(void);
@@ -68,7 +71,8 @@ int cow_store_wait_writers(struct cow_store *store);
 
 struct folio *cow_store_folio(struct cow_store *store, unsigned long index);
 struct page *cow_store_page(struct cow_store *store, unsigned long index);
-void cow_store_remove(struct cow_store *store, struct folio *folio);
+unsigned long cow_store_prune(struct cow_store *store, unsigned long first,
+			      unsigned long last, cow_store_needs_fn needs);
 ssize_t cow_store_write(struct cow_store *store, loff_t pos,
 			struct iov_iter *from);
 

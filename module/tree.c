@@ -295,6 +295,37 @@ static bool node_populated(struct cow_node *node, unsigned int level,
 	return false;
 }
 
+static bool node_full(struct cow_node *node, unsigned int level,
+		      unsigned long base, unsigned long first,
+		      unsigned long last)
+{
+	u64 left = slots_touched(level, base, first, last);
+
+	if (~node->populated & left)
+		return false;
+	for (; level && left; left &= left - 1) {
+		unsigned int i = __ffs64(left);
+
+		if (!node_full(node->slot[i], level - 1,
+			       base + i * slot_span(level), first, last))
+			return false;
+	}
+	return true;
+}
+
+/**
+ * cow_tree_full() - is there a page at every index of a range?
+ * @tree: the tree
+ * @first: first index
+ * @last: last index
+ */
+bool cow_tree_full(const struct cow_tree *tree, unsigned long first,
+		   unsigned long last)
+{
+	return tree->root && node_full(tree->root, tree->levels - 1, 0, first,
+				       last);
+}
+
 /**
  * cow_tree_populated() - is there any page in a range?
  * @tree: the tree

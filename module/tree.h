@@ -98,6 +98,8 @@ struct page *cow_tree_lookup(const struct cow_tree *tree, unsigned long index,
 			     struct cow_path *exclusive);
 bool cow_tree_populated(const struct cow_tree *tree, unsigned long first,
 			unsigned long last);
+bool cow_tree_full(const struct cow_tree *tree, unsigned long first,
+		   unsigned long last);
 int cow_tree_unshare(struct cow_tree *tree, unsigned long index, gfp_t gfp,
 		     struct cow_path *path);
 void cow_path_set(struct cow_path *path, struct page *page);

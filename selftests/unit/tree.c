@@ -202,12 +202,15 @@ static void check_range(int tree)
 {
 	unsigned long first = below(nr_pages);
 	unsigned long last = min(first + below(600), nr_pages - 1);
-	bool populated = false;
+	bool populated = false, full = true;
 	unsigned long i;
 
-	for (i = first; i <= last && !populated; i++)
-		populated = model[tree][i];
-	if (cow_tree_populated(&trees[tree], first, last) != populated)
+	for (i = first; i <= last; i++) {
+		populated = populated || model[tree][i];
+		full = full && model[tree][i];
+	}
+	if (cow_tree_populated(&trees[tree], first, last) != populated ||
+	    cow_tree_full(&trees[tree], first, last) != full)
 		fail("wrong about a range", tree, first);
 }
 
