@@ -456,7 +456,9 @@ static struct cowpool_view *view_fork(struct cowpool_view *parent,
 	cowpool_view_lock_faults(parent, NULL);
 	child->broken = parent->broken ||
 			cowpool_view_share(&child->tree, parent, vma);
-	if (!child->broken)
+	if (child->broken)
+		cow_tree_share(&child->tree, &parent->mapping->pool->tree);
+	else
 		child->counters.private_pages = parent->counters.private_pages;
 	parent->counters.forks++;
 	view_publish(child);
