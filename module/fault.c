@@ -27,7 +27,7 @@
  * The page below an empty slot of the view's index: the store's, since the view
  * began with the pool's index. The caller holds view->lock.
  */
-static struct page *store_page(struct cowpool_view *view, unsigned long index)
+static inline struct page *store_page(struct cowpool_view *view, unsigned long index)
 {
 	struct folio *folio = view->near;
 
@@ -85,7 +85,7 @@ static bool no_entry(const struct vm_fault *vmf)
 }
 
 /* Why @page cannot be mapped, or 0. */
-static vm_fault_t page_trouble(struct page *page)
+static inline vm_fault_t page_trouble(struct page *page)
 {
 	if (unlikely(PageHWPoison(page))) {
 		/* The kernel does not set it on a driver's folio. */
@@ -138,9 +138,30 @@ static vm_fault_t map_page(struct vm_fault *vmf, struct page *page,
 }
 
 /* How many pages are mapped for a read at most, when it is one of a sequence. */
-#define AROUND_PAGES		COW_NODE_SLOTS
+#define AROUND_PAGES		(2 * COW_NODE_SLOTS)
 /* And else: as many as the kernel maps of a file. */
 #define AROUND_PAGES_FIRST	16
+
+/*
+ * Maps pages @index to @last - 1, all under one leaf of the index, but for the
+ * one of the fault. @shift is what page and address differ by.
+ */
+static void map_neighbours(struct cowpool_view *view, struct vm_fault *vmf,
+			   unsigned long index, unsigned long last,
+			   unsigned long shift)
+{
+	bool private = cow_tree_populated(&view->tree, index, last - 1);
+
+	for (; index < last; index++) {
+		struct page *page = private ? view_page(view, index) :
+					      store_page(view, index);
+
+		if (index != vmf->pgoff && page != cow_zero_page &&
+		    !page_trouble(page))
+			cowpool_insert_at(vmf->vma, (index - shift) << PAGE_SHIFT,
+					  page);
+	}
+}
 
 /*
  * A page was mapped alone, so its neighbours may come with it. The caller
@@ -154,21 +175,16 @@ static void map_around(struct cowpool_view *view, struct vm_fault *vmf)
 	unsigned long start = max(vmf->address & PMD_MASK, vma->vm_start);
 	unsigned long end = min((vmf->address & PMD_MASK) + PMD_SIZE,
 				vma->vm_end);
-	/* What page and address differ by. */
 	unsigned long shift = vmf->pgoff - (vmf->address >> PAGE_SHIFT);
 	unsigned long index = ALIGN_DOWN(vmf->pgoff, nr);
-	unsigned long last = index + nr;
+	unsigned long last = index + nr, next;
 
 	index = max(index, (start >> PAGE_SHIFT) + shift);
 	last = min(last, (end >> PAGE_SHIFT) + shift);
 	view->around_next = last;
-	for (; index < last; index++) {
-		struct page *page = view_page(view, index);
-
-		if (index != vmf->pgoff && page != cow_zero_page &&
-		    !page_trouble(page))
-			cowpool_insert_at(vma, (index - shift) << PAGE_SHIFT,
-					  page);
+	for (; index < last; index = next) {
+		next = min(last, ALIGN(index + 1, COW_NODE_SLOTS));
+		map_neighbours(view, vmf, index, next, shift);
 	}
 }
 
