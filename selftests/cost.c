@@ -194,6 +194,8 @@ TEST_F(cost, fork)
 		EXPECT_EQ(before.nodes, after.nodes);
 		EXPECT_EQ(before.frames, after.frames);
 		EXPECT_EQ(0, after.copies);
+		/* No page table is copied either. */
+		EXPECT_EQ(0, frame_of(_metadata, clean_page(self->view, self->step, 0)));
 		page_set(dirty_page(self->view, self->step, 5), TAG(2, 5));
 		after = COST();
 		EXPECT_EQ(before.nodes + variant->levels, after.nodes);

@@ -186,7 +186,8 @@ static bool direct_start(const struct operation *operation)
 	if (pid < 0)
 		return trouble_set(operation, "fork: %s", strerror(errno));
 	if (!pid) {
-		process_forked(number);
+		if (shared->pool_fd >= 0)
+			close(shared->pool_fd);
 		process_run(number);
 	}
 	return true;
@@ -213,6 +214,17 @@ static bool direct_kill(const struct operation *operation)
 	return true;
 }
 
+/* From now on the pool lives as long as it is mapped. */
+static bool direct_close_pool(const struct operation *operation)
+{
+	if (shared->pool_fd >= 0) {
+		close(shared->pool_fd);
+		shared->result[operation->place] = DONE;
+	}
+	shared->pool_fd = -1;
+	return true;
+}
+
 static bool direct_fork(const struct operation *operation)
 {
 	struct actor *actor = &actors[operation->process];
@@ -234,6 +246,8 @@ static bool direct(const struct operation *operation)
 		return direct_start(operation);
 	case KILL:
 		return direct_kill(operation);
+	case CLOSE_POOL:
+		return direct_close_pool(operation);
 	case FORK:
 	case STORM_FORK:
 		return direct_fork(operation);
@@ -285,13 +299,11 @@ static void fill(int fd, unsigned int page)
 static void pool_make(void)
 {
 	const struct world *world = &shared->world;
-	struct cowpool_create create = {
-		.size = world->pool_pages * PAGE,
-		.mode = 0600,
-	};
+	struct cowpool_create create = { .size = world->pool_pages * PAGE };
 	int fd = open(COWPOOL_DEVICE, O_RDWR | O_CLOEXEC);
 
-	memcpy(create.name, shared->pool, sizeof(create.name));
+	shared->director = getpid();
+	shared->pool_fd = fd;
 	device_fd = open(COWPOOL_DEVICE, O_RDWR | O_CLOEXEC);
 	if (device_fd < 0 || fd < 0 || ioctl(fd, COWPOOL_IOC_CREATE, &create)) {
 		trouble_set(NULL, COWPOOL_DEVICE ": %s", strerror(errno));
@@ -299,17 +311,6 @@ static void pool_make(void)
 	}
 	for (unsigned int i = 0; i < world->filled; i++)
 		fill(fd, world->backwards ? world->filled - 1 - i : i);
-	close(fd);
-}
-
-static void pool_forget(void)
-{
-	int fd = pool_open();
-
-	if (fd < 0)
-		return;
-	ioctl(fd, COWPOOL_IOC_DESTROY);
-	close(fd);
 }
 
 /* What there is of the module's memory */
@@ -388,7 +389,6 @@ bool script_run(const struct script *script, struct trouble *trouble,
 	}
 	shared->world = script->world;
 	shared->salt = script->salt;
-	snprintf(shared->pool, sizeof(shared->pool), "oracle-%d", getpid());
 	playing = script;
 	/* Whose parent is gone comes to us. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -411,7 +411,6 @@ bool script_run(const struct script *script, struct trouble *trouble,
 	kill(-director, SIGKILL);
 	while (waitpid(-1, NULL, 0) > 0)
 		;
-	pool_forget();
 	if (status)
 		trouble_set(NULL, "the director ended with status %#x", status);
 	gauges_check(&before);

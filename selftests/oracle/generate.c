@@ -26,7 +26,7 @@ struct generator {
 	uint16_t hot[HOT_PAGES];	/* most operations go here */
 	unsigned int weight[NR_KINDS];
 	unsigned int whole;		/* of 8 ranges, so many are all pages */
-	size_t destroy;			/* the operation that takes the pool's name */
+	size_t close_pool;		/* the operation that does that */
 };
 
 /* How often each kind comes in relation to the others, before moods */
@@ -267,12 +267,15 @@ static enum kind next_kind(struct generator *g, unsigned int process, size_t at)
 	bool some = false;
 	enum kind kind;
 
-	if (at == g->destroy)
-		return DESTROY;
+	if (at == g->close_pool)
+		return CLOSE_POOL;
 	for (unsigned int i = 0; i < MAX_VIEWS; i++)
 		some = some || plan->view[i];
 	kind = some ? pick_kind(g) : MAP;
-	return kind == MAP && at > g->destroy ? MAP_SNAPSHOT : kind;
+	if (at < g->close_pool)
+		return kind;
+	/* New processes come by fork() from now on: else they would have nothing. */
+	return kind == MAP ? MAP_SNAPSHOT : kind == START ? FORK : kind;
 }
 
 /**
@@ -300,7 +303,7 @@ void script_generate(struct script *script, const struct world *world,
 	hot_pages(&g);
 	choose_mood(&g);
 	/* In half of the scripts: only snapshots and views go on from there. */
-	g.destroy = nr / 2 + random_next(&g.random) % nr;
+	g.close_pool = nr / 2 + random_next(&g.random) % nr;
 	for (size_t i = 0; i < nr; i++) {
 		operation = &script->operation[i];
 		operation->number = i + 1;

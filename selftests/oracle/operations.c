@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ	22
@@ -105,38 +106,6 @@ static bool do_copy(const struct operation *operation)
 	memcpy(to->now.cell[page], from->now.cell[page], sizeof(to->now.cell[page]));
 	page_written(to, page);
 	return true;
-}
-
-/* The pool */
-
-/* Opens it, as long as it has its name. */
-int pool_open(void)
-{
-	struct cowpool_attach attach = {};
-	int fd = open(COWPOOL_DEVICE, O_RDWR | O_CLOEXEC);
-
-	memcpy(attach.name, shared->pool, sizeof(attach.name));
-	if (fd >= 0 && !ioctl(fd, COWPOOL_IOC_ATTACH, &attach))
-		return fd;
-	if (fd < 0 || errno != ENOENT)
-		wrong(COWPOOL_DEVICE ": %s", strerror(errno));
-	close(fd);
-	return -1;
-}
-
-/* From now on it lives as long as it is mapped. */
-static bool do_destroy(void)
-{
-	int fd = pool_open(), err;
-
-	if (fd < 0)
-		return false;
-	err = ioctl(fd, COWPOOL_IOC_DESTROY) ? errno : 0;
-	/* Somebody else may have been faster. */
-	if (err && err != ENOENT)
-		wrong("COWPOOL_IOC_DESTROY: %s", strerror(err));
-	close(fd);
-	return !err;
 }
 
 /* Snapshots */
@@ -271,6 +240,18 @@ static void view_unmap(unsigned int number)
 	}
 }
 
+/* A descriptor of the pool, as long as the director has one; or -1. */
+static int pool_get(void)
+{
+	int director = must(syscall(SYS_pidfd_open, shared->director, 0));
+	int fd = syscall(SYS_pidfd_getfd, director, shared->pool_fd, 0);
+
+	if (fd < 0 && errno != EBADF)
+		wrong("pidfd_getfd: %s", strerror(errno));
+	close(director);
+	return fd;
+}
+
 /* A new view of a pool that holds @content. */
 static void view_map(unsigned int number, int fd, const struct content *content,
 		     unsigned int page, unsigned int nr)
@@ -308,7 +289,7 @@ static bool do_map(const struct operation *operation)
 {
 	const struct snapshot_model *snapshot = &self.snapshot[operation->other];
 	bool of_pool = operation->kind == MAP;
-	int fd = of_pool ? pool_open() : snapshot->fd;
+	int fd = of_pool ? pool_get() : snapshot->fd;
 
 	if (fd < 0)
 		return false;
@@ -688,8 +669,6 @@ bool operation_do(const struct operation *operation)
 		return do_dup(operation);
 	case CLOSE:
 		return do_close(operation);
-	case DESTROY:
-		return do_destroy();
 	case RESET:
 	case KEEP:
 		return do_reset(operation);

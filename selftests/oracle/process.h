@@ -95,7 +95,8 @@ struct queue {
  * struct shared - what all processes and the director share
  * @world: the script's
  * @salt: likewise
- * @pool: name of the pool
+ * @director: the director
+ * @pool_fd: its descriptor of the pool, which nobody else has for long
  * @written: pages that some process has written in some view
  * @trouble: what went wrong
  * @queue: the processes' queues
@@ -104,7 +105,8 @@ struct queue {
 struct shared {
 	struct world world;
 	uint16_t salt;
-	char pool[COWPOOL_NAME_SIZE];
+	pid_t director;
+	int pool_fd;
 	bool written[MAX_PAGES];
 	struct trouble trouble;
 	struct queue queue[MAX_PROCESSES];
@@ -156,7 +158,6 @@ bool differs(const struct view_model *view, unsigned int page);
 /* operations.c */
 bool operation_do(const struct operation *operation);
 void grants_ask(struct view_model *view);
-int pool_open(void);
 int snapshot_take(struct view_model *view);
 void snapshot_page(int fd, unsigned int page, void *to);
 void snapshot_put(unsigned int number, int fd, const struct content *content);

@@ -11,6 +11,7 @@
 const char *const kind_names[NR_KINDS] = {
 	[START] = "start",
 	[KILL] = "kill",
+	[CLOSE_POOL] = "close-pool",
 	[FORK] = "fork",
 	[EXIT] = "exit",
 	[READ] = "read",
@@ -24,7 +25,6 @@ const char *const kind_names[NR_KINDS] = {
 	[SNAPSHOT] = "snapshot",
 	[DUP] = "dup",
 	[CLOSE] = "close",
-	[DESTROY] = "destroy",
 	[RESET] = "reset",
 	[KEEP] = "keep",
 	[DIRTY] = "dirty",
