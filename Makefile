@@ -4,7 +4,8 @@
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
 CACHE := $(or $(COWPOOL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/cowpool)
-MODULE_SOURCES := $(wildcard module/Kbuild module/*.[ch] uapi/linux/*.h)
+cowpool_SOURCES := $(wildcard module/Kbuild module/*.[ch] uapi/linux/*.h)
+delay_SOURCES := $(wildcard selftests/delay/*)
 
 all: module tools
 
@@ -56,27 +57,30 @@ build/kselftest:
 	mkdir -p build
 	ln -sfn $(CACHE)/kselftest $@
 
-# The module for one of the kernels that scripts/vm runs, built beside links to
+# A module for one of the kernels that scripts/vm runs, built beside links to
 # the source, so that several kernels can be built for at the same time. BTF is
 # left out: it needs pahole and vmlinux, and nothing here reads it.
-# $(1): a build of its own, by the end of its directory's name
-# $(2): what Kbuild is to do for that one
+# $(1): the module
+# $(2): its directory
+# $(3): a build of its own, by the end of its directory's name
+# $(4): what Kbuild is to do for that one
 define module_rule
-build/%$(1)/cowpool.ko: $(CACHE)/kernels/%/release $(MODULE_SOURCES)
-	@mkdir -p $$(@D)/module $$(@D)/uapi/linux
-	@ln -sf $(addprefix $(CURDIR)/,$(filter module/%,$(MODULE_SOURCES))) $$(@D)/module
-	@ln -sf $(addprefix $(CURDIR)/,$(filter uapi/%,$(MODULE_SOURCES))) $$(@D)/uapi/linux
+build/%$(3)/$(1).ko: $(CACHE)/kernels/%/release $($(1)_SOURCES)
+	@mkdir -p $$(addprefix $$(@D)/,$(sort $(dir $($(1)_SOURCES))))
+	@$(foreach source,$($(1)_SOURCES),ln -sf $(CURDIR)/$(source) $$(@D)/$(source);)
 	flock $$(@D) $(MAKE) -C $(CACHE)/kernels/$$*/build \
-		M=$(CURDIR)/$$(@D)/module KCFLAGS=-Werror \
-		CONFIG_DEBUG_INFO_BTF_MODULES= $(2) modules
-	@cp $$(@D)/module/cowpool.ko $$@
+		M=$(CURDIR)/$$(@D)/$(2) KCFLAGS=-Werror \
+		CONFIG_DEBUG_INFO_BTF_MODULES= $(4) modules
+	@cp $$(@D)/$(2)/$(1).ko $$@
 endef
 
-$(eval $(call module_rule))
+$(eval $(call module_rule,cowpool,module))
 # These two tell which code ran: each task of itself, and the module of all.
 # The second one without what UBSAN adds, which would count as branches.
-$(eval $(call module_rule,-kcov,KCOV_INSTRUMENT=y))
-$(eval $(call module_rule,-gcov,GCOV_PROFILE=y UBSAN_SANITIZE=n))
+$(eval $(call module_rule,cowpool,module,-kcov,KCOV_INSTRUMENT=y))
+$(eval $(call module_rule,cowpool,module,-gcov,GCOV_PROFILE=y UBSAN_SANITIZE=n))
+# What makes functions wait, for the test of that name
+$(eval $(call module_rule,delay,selftests/delay))
 
 $(CACHE)/kernels/%/release:
 	scripts/kernels $*
