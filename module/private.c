@@ -2,10 +2,13 @@
 /*
  * Frames for private pages. See private.h.
  */
+#include <linux/cpuset.h>
 #include <linux/highmem.h>
 #include <linux/mempolicy.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
+#include <linux/sched.h>
+#include <linux/topology.h>
 
 #include "compat.h"
 #include "limits.h"
@@ -34,6 +37,27 @@ unsigned long cowpool_spare_frames(void)
 	return atomic_long_read(&spare_frames);
 }
 
+/* Whether a policy says where a page goes, rather than the task's place. */
+static bool policy_set(struct vm_area_struct *vma)
+{
+#ifdef CONFIG_NUMA
+	return vma && (vma_policy(vma) || current->mempolicy);
+#else
+	return false;
+#endif
+}
+
+/*
+ * Whether the running task would get frames there now: it may have moved since,
+ * or another one has allocated them, or its cpuset has changed.
+ */
+static bool spares_fit(const struct cowpool_spares *spares)
+{
+	return spares->node == numa_mem_id() &&
+	       node_isset(page_to_nid(spares->page[0]),
+			  cpuset_current_mems_allowed);
+}
+
 /*
  * One frame to use, and the rest of its batch as spares: or NULL, for any
  * reason, and without trying hard.
@@ -44,6 +68,7 @@ static struct page *batch_alloc(struct cowpool_spares *spares)
 
 	if (!cowpool_frames_charge(1 << COWPOOL_BATCH_ORDER))
 		return NULL;
+	spares->node = numa_mem_id();
 	page = alloc_pages(PRIVATE_GFP | __GFP_NORETRY | __GFP_NOWARN,
 			   COWPOOL_BATCH_ORDER);
 	if (!page) {
@@ -64,8 +89,8 @@ static struct page *batch_alloc(struct cowpool_spares *spares)
  * cowpool_private_alloc() - get a frame for a private page
  * @spares: the view's, or NULL. The caller holds the view's lock
  * @many: the view is expected to write many pages
- * @vma: the VMA that the page will be mapped in: its memory policy is obeyed.
- *	NULL for that of the running task
+ * @vma: the VMA that the page will be mapped in: its memory policy is obeyed, or
+ *	that of the running task if it has none. NULL if there is no such VMA
  * @addr: where in @vma
  *
  * The frame is charged to the memory cgroup of the running task, and ready for
@@ -77,10 +102,12 @@ struct page *cowpool_private_alloc(struct cowpool_spares *spares, bool many,
 				   struct vm_area_struct *vma,
 				   unsigned long addr)
 {
-	bool policy = vma && vma_policy(vma);
+	bool policy = policy_set(vma);
 	struct page *page = NULL;
 
-	/* Frames that are allocated ahead are nearest to the task. */
+	/* Frames that are allocated ahead were nearest to a task without one. */
+	if (spares && !policy && spares->nr && !spares_fit(spares))
+		cowpool_spares_drop(spares);
 	while (spares && !policy && spares->nr && !page) {
 		page = spares->page[--spares->nr];
 		atomic_long_dec(&spare_frames);

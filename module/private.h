@@ -18,12 +18,14 @@
 /**
  * struct cowpool_spares - frames allocated ahead
  * @nr: how many
- * @page: the frames, each with a reference that is the owner's
+ * @node: where they were asked for: on the node of the task that did
+ * @page: the frames, all on one node, each with a reference that is the owner's
  *
  * Locking: the owner's.
  */
 struct cowpool_spares {
 	unsigned int nr;
+	int node;
 	struct page *page[COWPOOL_SPARES];
 };
 

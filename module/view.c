@@ -335,6 +335,25 @@ static bool share_held(struct share *share, struct page *page)
 	return cowpool_private_held(page, 0);
 }
 
+/* The VMA of the view that shows a page, or NULL if there is none any more. */
+static struct vm_area_struct *view_vma(struct cowpool_view *view,
+				       unsigned long index)
+{
+	VMA_ITERATOR(vmi, view->mm, 0);
+	unsigned int left = view->nr_vmas;
+	struct vm_area_struct *vma;
+
+	for_each_vma(vmi, vma) {
+		if (cowpool_view_of(vma) != view)
+			continue;
+		if (index - vma->vm_pgoff < vma_pages(vma))
+			return vma;
+		if (!--left)
+			break;
+	}
+	return NULL;
+}
+
 /*
  * Whoever holds on to a page goes on writing to it, for the view that he got
  * it from. So it stays exclusive there, and @to gets a copy.
@@ -342,7 +361,8 @@ static bool share_held(struct share *share, struct page *page)
 static int copy_held(unsigned long first, unsigned long nr, void *arg)
 {
 	struct share *share = arg;
-	unsigned long index;
+	struct vm_area_struct *vma;
+	unsigned long index, addr;
 	struct cow_path path;
 	struct page *page, *copy;
 	int err;
@@ -352,10 +372,13 @@ static int copy_held(unsigned long first, unsigned long nr, void *arg)
 		page = cow_tree_lookup(&share->from->tree, index, NULL);
 		if (!share_held(share, page))
 			continue;
-		copy = cowpool_private_alloc(NULL, false, NULL, 0);
+		vma = view_vma(share->from, index);
+		addr = vma ? vma->vm_start +
+			     ((index - vma->vm_pgoff) << PAGE_SHIFT) : 0;
+		copy = cowpool_private_alloc(NULL, false, vma, addr);
 		if (IS_ERR(copy))
 			return PTR_ERR(copy);
-		err = cowpool_private_fill(copy, page, NULL, 0) ?:
+		err = cowpool_private_fill(copy, page, vma, addr) ?:
 		      cow_tree_unshare(share->to, index, GFP_KERNEL_ACCOUNT,
 				       &path);
 		if (err)
