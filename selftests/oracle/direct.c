@@ -26,6 +26,7 @@
 
 struct shared *shared;
 int device_fd;
+bool in_company;
 
 /* What the director knows of a process */
 static struct actor {
@@ -413,7 +414,8 @@ bool script_run(const struct script *script, struct trouble *trouble,
 		;
 	if (status)
 		trouble_set(NULL, "the director ended with status %#x", status);
-	gauges_check(&before);
+	if (!in_company)
+		gauges_check(&before);
 	/* One that was killed may have been about to tell. */
 	*trouble = shared->trouble;
 	memcpy(results, shared->result, script->nr);

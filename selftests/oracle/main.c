@@ -37,6 +37,7 @@ static const char usage_text[] =
 "  --replay FILE  run a script that an earlier run has printed (- for stdin)\n"
 "  --times N      so often, with --script or --replay\n"
 "  --print        print that script rather than run it\n"
+"  --company     others use the module, too: do not look at what scripts leave behind\n"
 "  --shrink N     take N seconds to find a shorter script that goes wrong\n";
 
 #define NO_SCRIPT	UINT64_MAX
@@ -235,6 +236,7 @@ int main(int argc, char **argv)
 		{ "times", required_argument, NULL, 't' },
 		{ "shrink", required_argument, NULL, 'k' },
 		{ "print", no_argument, NULL, 'p' },
+		{ "company", no_argument, NULL, 'c' },
 		{ }
 	};
 	struct options options = {
@@ -249,6 +251,8 @@ int main(int argc, char **argv)
 			options.replay = optarg;
 		} else if (option == 'p') {
 			options.print = true;
+		} else if (option == 'c') {
+			in_company = true;
 		} else if (option == '?' || !number_parse(optarg, &number)) {
 			good = false;
 		} else if (option == 'o') {

@@ -145,6 +145,9 @@ void script_generate(struct script *script, const struct world *world,
 		     uint64_t seed, size_t nr);
 
 /* direct.c */
+/* Others use the module meanwhile: what it holds says nothing about a script. */
+extern bool in_company;
+
 bool script_run(const struct script *script, struct trouble *trouble,
 		uint8_t *results);
 
