@@ -114,8 +114,7 @@ SEED ?= 1
 KERNEL ?= 6.12
 
 oracle:
-	@$(MAKE) --no-print-directory -s selftests
-	@scripts/vm -k $(KERNEL) -- oracle --ops $(OPS) --seed $(SEED)
+	@scripts/oracle -k $(KERNEL) -n $(OPS) -s $(SEED)
 
 matrix:
 	@$(MAKE) --no-print-directory -s selftests
@@ -129,9 +128,7 @@ fuzz:
 		$(if $(REPLAY),-r $(REPLAY) -n $(or $(TIMES),1))
 
 fuzz-delta:
-	@scripts/setup fuzz
-	@$(MAKE) --no-print-directory -s -C tools/fuzz O=$(CURDIR)/build/fuzz \
-		run-delta TIME=$(or $(TIME),30)
+	@scripts/fuzz-delta -t $(or $(TIME),30)
 
 coverage:
 	@scripts/coverage -k $(KERNEL) $(TESTS)
