@@ -22,6 +22,8 @@ help:
 	@echo '  make fuzz        random system calls that look for code not yet reached, in a VM'
 	@echo '                   (TIME=60 SEED=1 KERNEL=6.12-kasan; REPLAY=FILE to repeat some)'
 	@echo '  make fuzz-delta  the same for the parser of delta files (TIME=30)'
+	@echo '  make stress      all that attacks the module at once, in a VM'
+	@echo '                   (TIME=60 SEED=1 KERNEL=6.12-kasan)'
 	@echo '  make coverage    what of the module the selftests reach'
 	@echo '                   (KERNEL=6.12-kasan TESTS="fork stale")'
 	@echo '  make bench       set up, build, and measure against what the kernel has,'
@@ -120,8 +122,8 @@ matrix:
 	@$(MAKE) --no-print-directory -s selftests
 	@scripts/vm -k $(KERNEL) -- matrix --table
 
-# These count what code is reached, for which the kernel is built.
-fuzz coverage: KERNEL = 6.12-kasan
+# For kernels that check themselves, and count what code is reached
+fuzz coverage stress: KERNEL = 6.12-kasan
 
 fuzz:
 	@scripts/fuzz -k $(KERNEL) -t $(or $(TIME),60) -s $(SEED) \
@@ -129,6 +131,9 @@ fuzz:
 
 fuzz-delta:
 	@scripts/fuzz-delta -t $(or $(TIME),30)
+
+stress:
+	@scripts/stress -k $(KERNEL) -t $(or $(TIME),60) -s $(SEED)
 
 coverage:
 	@scripts/coverage -k $(KERNEL) $(TESTS)
@@ -145,6 +150,6 @@ clean:
 		$(MAKE) -C $(KDIR) M=$(CURDIR)/module clean; fi
 
 .PHONY: all help module tools selftests install demo check check-debug oracle matrix \
-	fuzz fuzz-delta coverage bench profile clean
+	fuzz fuzz-delta stress coverage bench profile clean
 # make would take them for intermediate files
 .PRECIOUS: $(CACHE)/kernels/%/release
