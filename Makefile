@@ -26,6 +26,7 @@ help:
 	@echo '                   (TIME=60 SEED=1 KERNEL=6.12-kasan)'
 	@echo '  make coverage    what of the module the selftests reach'
 	@echo '                   (KERNEL=6.12-kasan TESTS="fork stale")'
+	@echo '  make results     what the last runs of these came to, as tables'
 	@echo '  make bench       set up, build, and measure against what the kernel has,'
 	@echo '                   in VMs (KERNELS="6.1 6.12 7-bench" CASES="fork reset_cycle")'
 	@echo '  make profile     which functions of the kernel take how much of a case of the'
@@ -138,6 +139,9 @@ stress:
 coverage:
 	@scripts/coverage -k $(KERNEL) $(TESTS)
 
+results:
+	@scripts/results
+
 bench:
 	@scripts/bench -k '$(KERNELS)' $(CASES)
 
@@ -150,6 +154,6 @@ clean:
 		$(MAKE) -C $(KDIR) M=$(CURDIR)/module clean; fi
 
 .PHONY: all help module tools selftests install demo check check-debug oracle matrix \
-	fuzz fuzz-delta stress coverage bench profile clean
+	fuzz fuzz-delta stress coverage results bench profile clean
 # make would take them for intermediate files
 .PRECIOUS: $(CACHE)/kernels/%/release
