@@ -85,6 +85,18 @@ static struct page *batch_alloc(struct cowpool_spares *spares)
 	return page;
 }
 
+static struct page *spare_take(struct cowpool_spares *spares)
+{
+	atomic_long_dec(&spare_frames);
+	return spares->page[--spares->nr];
+}
+
+static void spare_put(struct page *page)
+{
+	cowpool_frames_uncharge(1);
+	put_page(page);
+}
+
 /**
  * cowpool_private_alloc() - get a frame for a private page
  * @spares: the view's, or NULL. The caller holds the view's lock
@@ -103,21 +115,22 @@ struct page *cowpool_private_alloc(struct cowpool_spares *spares, bool many,
 				   unsigned long addr)
 {
 	bool policy = policy_set(vma);
+	bool ahead = spares && !policy;
 	struct page *page = NULL;
 
-	/* Frames that are allocated ahead were nearest to a task without one. */
-	if (spares && !policy && spares->nr && !spares_fit(spares))
-		cowpool_spares_drop(spares);
-	while (spares && !policy && spares->nr && !page) {
-		page = spares->page[--spares->nr];
-		atomic_long_dec(&spare_frames);
+	/* Not all of them go: tasks on two nodes may take turns. */
+	if (ahead && spares->nr && !spares_fit(spares)) {
+		spare_put(spare_take(spares));
+		ahead = false;
+	}
+	while (ahead && spares->nr && !page) {
+		page = spare_take(spares);
 		if (unlikely(PageHWPoison(page))) {
-			cowpool_frames_uncharge(1);
-			put_page(page);
+			spare_put(page);
 			page = NULL;
 		}
 	}
-	if (spares && !policy && many && !page)
+	if (ahead && many && !page)
 		page = batch_alloc(spares);
 	if (!page) {
 		if (!cowpool_frames_charge(1))

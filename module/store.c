@@ -90,13 +90,14 @@ int cow_store_charge(struct cow_store *store, unsigned long nr)
 	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
 	atomic_long_t *locked = &store->user->locked_vm;
 
-	if (!cowpool_frames_charge(nr))
-		return -EDQUOT;
-	if (cowpool_charge(locked, nr, limit) ||
-	    (capable(CAP_IPC_LOCK) && cowpool_charge(locked, nr, ULONG_MAX)))
+	if (!cowpool_charge(locked, nr, limit) &&
+	    !(capable(CAP_IPC_LOCK) && cowpool_charge(locked, nr, ULONG_MAX)))
+		return -ENOMEM;
+	/* Last: what is refused must not keep others from theirs for a moment. */
+	if (cowpool_frames_charge(nr))
 		return 0;
-	cowpool_frames_uncharge(nr);
-	return -ENOMEM;
+	atomic_long_sub(nr, locked);
+	return -EDQUOT;
 }
 
 /**
