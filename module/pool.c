@@ -223,6 +223,7 @@ static int prune_run(unsigned long first, unsigned long nr, void *arg)
 	struct prune *prune = arg;
 	unsigned long last = first + nr - 1;
 
+	cond_resched();
 	first = max(first, prune->next);
 	if (first <= last)
 		prune->next = cow_store_prune(prune->store, first, last,

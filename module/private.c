@@ -54,8 +54,7 @@ static bool policy_set(struct vm_area_struct *vma)
 static bool spares_fit(const struct cowpool_spares *spares)
 {
 	return spares->node == numa_mem_id() &&
-	       node_isset(page_to_nid(spares->page[0]),
-			  cpuset_current_mems_allowed);
+	       node_isset(spares->node, cpuset_current_mems_allowed);
 }
 
 /*
@@ -69,8 +68,10 @@ static struct page *batch_alloc(struct cowpool_spares *spares)
 	if (!cowpool_frames_charge(1 << COWPOOL_BATCH_ORDER))
 		return NULL;
 	spares->node = numa_mem_id();
-	page = alloc_pages(PRIVATE_GFP | __GFP_NORETRY | __GFP_NOWARN,
-			   COWPOOL_BATCH_ORDER);
+	/* Eight at a time may be had elsewhere only, where one is to be had here. */
+	page = alloc_pages_node(spares->node, PRIVATE_GFP | __GFP_THISNODE |
+				__GFP_NORETRY | __GFP_NOWARN,
+				COWPOOL_BATCH_ORDER);
 	if (!page) {
 		cowpool_frames_uncharge(1 << COWPOOL_BATCH_ORDER);
 		return NULL;
@@ -150,7 +151,8 @@ struct page *cowpool_private_alloc(struct cowpool_spares *spares, bool many,
 /*
  * On x86 a copy ends where its source is lost if the processor has fast string
  * instructions; else copy_mc_to_kernel() is memcpy(), which is not the fastest
- * way to copy a page.
+ * way to copy a page. (Unless the kernel copies warily, which it does not tell:
+ * on some processors, all of which have those instructions, and by mce=recovery.)
  */
 static bool copy_may_end(void)
 {

@@ -18,8 +18,8 @@
 /**
  * struct cowpool_spares - frames allocated ahead
  * @nr: how many
- * @node: where they were asked for: on the node of the task that did
- * @page: the frames, all on one node, each with a reference that is the owner's
+ * @node: the node that they are on: that of the task that wanted the first
+ * @page: the frames, each with a reference that is the owner's
  *
  * Locking: the owner's.
  */

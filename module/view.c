@@ -305,12 +305,14 @@ long cowpool_view_drop(struct cowpool_view *view, unsigned long first,
  * struct share - a cowpool_view_share() under way
  * @from: the view
  * @to: the copy of its tree
+ * @vma: the VMA of the view that showed the last page that was copied, or NULL
  * @copies: pages copied, since they are held
  * @zaps_ended: no zap is under way that may have made pages look held
  */
 struct share {
 	struct cowpool_view *from;
 	struct cow_tree *to;
+	struct vm_area_struct *vma;
 	unsigned long copies;
 	bool zaps_ended;
 };
@@ -372,7 +374,10 @@ static int copy_held(unsigned long first, unsigned long nr, void *arg)
 		page = cow_tree_lookup(&share->from->tree, index, NULL);
 		if (!share_held(share, page))
 			continue;
-		vma = view_vma(share->from, index);
+		vma = share->vma;
+		if (!vma || index - vma->vm_pgoff >= vma_pages(vma))
+			vma = view_vma(share->from, index);
+		share->vma = vma;
 		addr = vma ? vma->vm_start +
 			     ((index - vma->vm_pgoff) << PAGE_SHIFT) : 0;
 		copy = cowpool_private_alloc(NULL, false, vma, addr);
