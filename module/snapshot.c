@@ -245,6 +245,7 @@ static int reset_keep(struct reset *reset, struct vm_area_struct *vma,
 
 	if (reset->written)
 		reset->written = reset_clean(view, vma, first, last);
+
 	for (;;) {
 		ret = cow_tree_diff(&view->tree, &view->mapping->pool->tree,
 				    first, last, reset_in_place, reset);

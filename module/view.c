@@ -337,18 +337,23 @@ static bool share_held(struct share *share, struct page *page)
 	return cowpool_private_held(page, 0);
 }
 
-/* The VMA of the view that shows a page, or NULL if there is none any more. */
+/*
+ * A VMA of the view that shows one of @nr pages from @first on, or NULL if there is
+ * none. @gone is going, and does not count any more; or NULL.
+ */
 static struct vm_area_struct *view_vma(struct cowpool_view *view,
-				       unsigned long index)
+				       unsigned long first, unsigned long nr,
+				       const struct vm_area_struct *gone)
 {
 	VMA_ITERATOR(vmi, view->mm, 0);
 	unsigned int left = view->nr_vmas;
 	struct vm_area_struct *vma;
 
 	for_each_vma(vmi, vma) {
-		if (cowpool_view_of(vma) != view)
+		if (vma == gone || cowpool_view_of(vma) != view)
 			continue;
-		if (index - vma->vm_pgoff < vma_pages(vma))
+		if (vma->vm_pgoff < first + nr &&
+		    first < vma->vm_pgoff + vma_pages(vma))
 			return vma;
 		if (!--left)
 			break;
@@ -376,7 +381,7 @@ static int copy_held(unsigned long first, unsigned long nr, void *arg)
 			continue;
 		vma = share->vma;
 		if (!vma || index - vma->vm_pgoff >= vma_pages(vma))
-			vma = view_vma(share->from, index);
+			vma = view_vma(share->from, index, 1, NULL);
 		share->vma = vma;
 		addr = vma ? vma->vm_start +
 			     ((index - vma->vm_pgoff) << PAGE_SHIFT) : 0;
@@ -505,29 +510,6 @@ static void view_open(struct vm_area_struct *vma)
 }
 
 /*
- * Whether a VMA of the view shows any of what @gone showed: mremap() has moved
- * that, or has failed to.
- */
-static bool view_shows(struct cowpool_view *view,
-		       struct vm_area_struct *gone)
-{
-	VMA_ITERATOR(vmi, view->mm, 0);
-	unsigned int left = view->nr_vmas;
-	struct vm_area_struct *vma;
-
-	for_each_vma(vmi, vma) {
-		if (vma == gone || cowpool_view_of(vma) != view)
-			continue;
-		if (vma->vm_pgoff < gone->vm_pgoff + vma_pages(gone) &&
-		    gone->vm_pgoff < vma->vm_pgoff + vma_pages(vma))
-			return true;
-		if (!--left)
-			break;
-	}
-	return false;
-}
-
-/*
  * A VMA goes. Its entries are out of the page tables already. With the last
  * one goes the view, with another one what was private there; but if the
  * process is going (exit, exec, a fork() that failed), the last one will do it
@@ -541,7 +523,9 @@ static void view_close(struct vm_area_struct *vma)
 		view_free(view);
 		return;
 	}
-	if (!vma_pages(vma) || view->mm != current->mm || view_shows(view, vma))
+	/* What mremap() has moved, or failed to move, another one shows. */
+	if (!vma_pages(vma) || view->mm != current->mm ||
+	    view_vma(view, vma->vm_pgoff, vma_pages(vma), vma))
 		return;
 	mutex_lock(&view->lock);
 	/* munmap() cannot fail any more, and this is a few nodes at most. */
