@@ -387,12 +387,6 @@ FIXTURE(below) {
 	uint64_t frames, filled;
 };
 
-static void below_write(char *view, size_t from, size_t to)
-{
-	for (size_t i = from; i < to; i++)
-		page_set(page_at(view, i), TAG(1, i));
-}
-
 static void below_check(struct __test_metadata *_metadata, int fd, size_t written)
 {
 	for (size_t i = 0; i < BELOW; i++)
@@ -406,9 +400,9 @@ FIXTURE_SETUP(below)
 	self->filled = stat_value(_metadata, "filled_pages");
 	self->pool = pool_filled(_metadata, BELOW);
 	self->view = view_map(_metadata, self->pool, BELOW);
-	below_write(self->view, 0, PMD_PAGES + PMD_PAGES / 2);
+	pages_set(self->view, 0, PMD_PAGES + PMD_PAGES / 2, 1);
 	self->first = snapshot_take(_metadata, self->pool, self->view);
-	below_write(self->view, PMD_PAGES + PMD_PAGES / 2, 2 * PMD_PAGES);
+	pages_set(self->view, PMD_PAGES + PMD_PAGES / 2, PMD_PAGES / 2, 1);
 	self->second = snapshot_take(_metadata, self->pool, self->view);
 }
 
@@ -453,7 +447,7 @@ TEST_F(below, snapshots_keep_what_they_show)
 	below_check(_metadata, self->second, 2 * PMD_PAGES);
 
 	self->view = view_map(_metadata, self->second, BELOW);
-	below_write(self->view, 2 * PMD_PAGES, BELOW);
+	pages_set(self->view, 2 * PMD_PAGES, PMD_PAGES, 1);
 	third = snapshot_take(_metadata, self->second, self->view);
 	EXPECT_BELOW(PMD_PAGES);
 	EXPECT_EQ(PMD_PAGES, (size_t)reset_try(third, self->view, BELOW, 0));
@@ -494,7 +488,7 @@ TEST_F(below, single_pages)
 	for (size_t i = 1; i < 256; i += 2)
 		pool_fill(_metadata, fd, i, 1);
 	view = view_map(_metadata, fd, 256);
-	below_write(view, 0, 100);
+	pages_set(view, 0, 100, 1);
 	snapshot = snapshot_take(_metadata, fd, view);
 	EXPECT_BELOW(BELOW + 128);
 	munmap(view, 256 * PAGE);

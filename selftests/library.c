@@ -46,12 +46,6 @@ static void expect_tags(struct __test_metadata *_metadata, char *memory,
 	}
 }
 
-static void set_tags(char *memory, size_t first, size_t pages, int writer)
-{
-	for (size_t page = first; page < first + pages; page++)
-		page_set(page_at(memory, page), TAG(writer, page));
-}
-
 static int open_descriptors(void)
 {
 	int nr = 0;
@@ -188,11 +182,11 @@ TEST_F(library, snapshot)
 	char *frozen;
 	int fd;
 
-	set_tags(self->view, 0, 10, 1);
+	pages_set(self->view, 0, 10, 1);
 	fd = cowpool_snapshot(page_at(self->view, 70));
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(FD_CLOEXEC, fcntl(fd, F_GETFD));
-	set_tags(self->view, 5, 10, 2);
+	pages_set(self->view, 5, 10, 2);
 	frozen = cowpool_map(fd, 0, 0);
 	ASSERT_NE(NULL, frozen);
 	expect_tags(_metadata, frozen, 0, 10, 1);
@@ -206,7 +200,7 @@ TEST_F(library, snapshot)
 
 TEST_F(library, reset)
 {
-	set_tags(self->view, 0, 20, 1);
+	pages_set(self->view, 0, 20, 1);
 	EXPECT_EQ(5, cowpool_reset(page_at(self->view, 15), 10 * PAGE, 0));
 	EXPECT_EQ(15, private_pages(_metadata, self->fd, self->view));
 	EXPECT_EQ(15, cowpool_reset(self->view, self->size, COWPOOL_RESET_KEEP));
@@ -231,8 +225,8 @@ TEST_F(library, dirty)
 
 	/* 25 single pages, and two that are one range; half of them as before */
 	for (size_t page = 0; page < PAGES; page += 4)
-		set_tags(self->view, page, 1, page % 8 ? 1 : 0);
-	set_tags(self->view, 1, 1, 1);
+		pages_set(self->view, page, 1, page % 8 ? 1 : 0);
+	pages_set(self->view, 1, 1, 1);
 	while (at != end) {
 		int n = cowpool_dirty(at, end - (char *)at, ranges, 2, 0, &at);
 
@@ -269,7 +263,7 @@ TEST_F(library, alloc)
 	ASSERT_NE(NULL, block);
 	for (size_t page = 0; page < PAGES; page++)
 		EXPECT_EQ(0, page_tag(page_at(block, page)));
-	set_tags(block, 0, PAGES, 1);
+	pages_set(block, 0, PAGES, 1);
 	expect_tags(_metadata, block, 0, PAGES, 1);
 	EXPECT_EQ(0, cowpool_free(block));
 	EXPECT_EQ(SIGSEGV, access_byte(block, LOAD));
@@ -284,16 +278,16 @@ TEST_F(library, dup)
 	char *block = cowpool_alloc(self->size), *copy, *second;
 
 	ASSERT_NE(NULL, block);
-	set_tags(block, 0, PAGES, 1);
+	pages_set(block, 0, PAGES, 1);
 	copy = cowpool_dup(block);
 	ASSERT_NE(NULL, copy);
 	EXPECT_EQ(0, private_pages(_metadata, self->fd, copy));
-	set_tags(copy, 0, 20, 2);
-	set_tags(block, 10, 20, 3);
+	pages_set(copy, 0, 20, 2);
+	pages_set(block, 10, 20, 3);
 	EXPECT_EQ(20, view_copies(_metadata, self->fd, copy));
 	second = cowpool_dup(copy);
 	ASSERT_NE(NULL, second);
-	set_tags(copy, 0, 5, 4);
+	pages_set(copy, 0, 5, 4);
 
 	expect_tags(_metadata, block, 0, 10, 1);
 	expect_tags(_metadata, block, 10, 20, 3);
@@ -323,7 +317,7 @@ TEST_F(library, free_in_any_order)
 			block[i] = i ? cowpool_dup(block[i - 1]) :
 				       cowpool_alloc(8 * PAGE);
 			ASSERT_NE(NULL, block[i]);
-			set_tags(block[i], i, 8 - i, i + 1);
+			pages_set(block[i], i, 8 - i, i + 1);
 		}
 		for (size_t i = 0; i < 4; i++) {
 			size_t n = (order >> 2 * i) & 3;
@@ -373,13 +367,13 @@ TEST_F(library, blocks_across_fork)
 	pid_t pid;
 
 	ASSERT_NE(NULL, block);
-	set_tags(block, 0, PAGES, 1);
+	pages_set(block, 0, PAGES, 1);
 	pid = child_fork(_metadata);
 	if (!pid) {
 		char *copy = cowpool_dup(block);
 
 		ASSERT_NE(NULL, copy);
-		set_tags(block, 0, 10, 2);
+		pages_set(block, 0, 10, 2);
 		expect_tags(_metadata, copy, 0, PAGES, 1);
 		EXPECT_EQ(0, cowpool_free(block));
 		EXPECT_EQ(0, cowpool_free(copy));
@@ -470,7 +464,7 @@ TEST_F(library, failures_leave_nothing)
 
 	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &old));
 	few.rlim_max = old.rlim_max;
-	set_tags(self->view, 0, 1, 1);
+	pages_set(self->view, 0, 1, 1);
 	/* One more may be opened each time, until there are enough. */
 	for (few.rlim_cur = 0; few.rlim_cur < 32; few.rlim_cur++) {
 		void *copy, *block;
@@ -522,10 +516,10 @@ TEST_F(library, delta)
 	int all, content;
 
 	ASSERT_NE(NULL, other);
-	set_tags(self->view, 7, 3, 1);
-	set_tags(self->view, 50, 40, 1);
-	set_tags(self->view, PAGES - 1, 1, 1);
-	set_tags(self->view, 20, 2, 0);
+	pages_set(self->view, 7, 3, 1);
+	pages_set(self->view, 50, 40, 1);
+	pages_set(self->view, PAGES - 1, 1, 1);
+	pages_set(self->view, 20, 2, 0);
 	all = delta_file(_metadata, self->view, 0);
 	content = delta_file(_metadata, self->view, COWPOOL_DIRTY_CONTENT);
 	EXPECT_EQ((off_t)(64 + 4 * 16 + 46 * PAGE + 32), file_size(all));
@@ -583,7 +577,7 @@ TEST_F(library, delta_damaged)
 	off_t size;
 
 	ASSERT_NE(NULL, other);
-	set_tags(self->view, 7, 3, 1);
+	pages_set(self->view, 7, 3, 1);
 	file = delta_file(_metadata, self->view, 0);
 	size = file_size(file);
 	for (off_t at = 0; at < size; at += at < 128 || at > size - 64 ? 1 : 97) {
@@ -616,7 +610,7 @@ TEST_F(library, delta_refused)
 
 	ASSERT_NE(NULL, small);
 	ASSERT_EQ(0, pipe(ends));
-	set_tags(self->view, 7, 3, 1);
+	pages_set(self->view, 7, 3, 1);
 	file = delta_file(_metadata, self->view, 0);
 	EXPECT_EQ(ERANGE, ERROR(cowpool_delta_apply(small, file)));
 	EXPECT_EQ(0, page_tag(small));

@@ -72,12 +72,6 @@ static int node_by(struct policy policy, size_t page)
 	return policy.nodes == 2;
 }
 
-static void write_pages(char *view, int writer, size_t first, size_t end)
-{
-	for (size_t page = first; page < end; page++)
-		page_set(page_at(view, page), TAG(writer, page));
-}
-
 static void expect_placed(struct __test_metadata *_metadata, char *view,
 			  struct policy policy, int writer, size_t first, size_t end)
 {
@@ -86,6 +80,19 @@ static void expect_placed(struct __test_metadata *_metadata, char *view,
 		EXPECT_EQ(node_by(policy, page), node_of(page_at(view, page)))
 			TH_LOG("page %zu", page);
 	}
+}
+
+/* Writes pages until most of a batch is left ahead; returns the next one. */
+static size_t spares_make(struct __test_metadata *_metadata, char *view)
+{
+	size_t at = MANY;
+
+	pages_set(view, 0, MANY, 1);
+	for (; stat_value(_metadata, "spare_frames") < 5; at++) {
+		ASSERT_GT(PAGES / 2, at);
+		pages_set(view, at, 1, 1);
+	}
+	return at;
 }
 
 FIXTURE(policy) {
@@ -137,7 +144,7 @@ TEST_F(policy, of_anonymous_memory)
 	ASSERT_NE(MAP_FAILED, anon);
 	ASSERT_EQ(0, madvise(anon, PAGES * PAGE, MADV_NOHUGEPAGE));
 	policy_begin(_metadata, anon, policy, variant->task);
-	write_pages(anon, 1, 0, PAGES);
+	pages_set(anon, 0, PAGES, 1);
 	/* Its pages are numbered from address 0. */
 	if (policy.mode == MPOL_INTERLEAVE)
 		shift = node_of(anon);
@@ -149,7 +156,7 @@ TEST_F(policy, of_anonymous_memory)
 TEST_F(policy, first_write)
 {
 	policy_begin(_metadata, self->view, variant->policy, variant->task);
-	write_pages(self->view, 1, 0, PAGES);
+	pages_set(self->view, 0, PAGES, 1);
 	expect_placed(_metadata, self->view, variant->policy, 1, 0, PAGES);
 }
 
@@ -158,7 +165,7 @@ TEST_F(policy, write_after_read)
 	policy_begin(_metadata, self->view, variant->policy, variant->task);
 	for (size_t page = 0; page < PAGES; page++)
 		EXPECT_EQ(TAG(0, page), page_tag(page_at(self->view, page)));
-	write_pages(self->view, 1, 0, PAGES);
+	pages_set(self->view, 0, PAGES, 1);
 	expect_placed(_metadata, self->view, variant->policy, 1, 0, PAGES);
 }
 
@@ -176,22 +183,16 @@ TEST_F(policy, after_frames_were_allocated_ahead)
 	struct policy none = { MPOL_DEFAULT, 0 };
 	uint64_t spares;
 
-	for (size_t end = MANY; ; end++) {
-		ASSERT_GT(PAGES / 2, end);
-		write_pages(self->view, 1, end == MANY ? 0 : end - 1, end);
-		spares = stat_value(_metadata, "spare_frames");
-		/* Some more than half of a batch */
-		if (spares > 4)
-			break;
-	}
+	spares_make(_metadata, self->view);
+	spares = stat_value(_metadata, "spare_frames");
 	policy_begin(_metadata, self->view, variant->policy, variant->task);
-	write_pages(self->view, 1, PAGES / 2, PAGES - 20);
+	pages_set(self->view, PAGES / 2, PAGES / 2 - 20, 1);
 	expect_placed(_metadata, self->view, variant->policy, 1, PAGES / 2, PAGES - 20);
 	EXPECT_EQ(spares, stat_value(_metadata, "spare_frames"));
 
 	/* They are used when the policy is gone. */
 	policy_begin(_metadata, self->view, none, variant->task);
-	write_pages(self->view, 1, PAGES - 20, PAGES - 20 + spares);
+	pages_set(self->view, PAGES - 20, spares, 1);
 	EXPECT_EQ(0, stat_value(_metadata, "spare_frames"));
 	expect_placed(_metadata, self->view, none, 1, PAGES - 20, PAGES - 20 + spares);
 }
@@ -202,13 +203,13 @@ TEST_F(policy, in_a_child)
 	pid_t child;
 
 	/* The parent's pages are elsewhere. */
-	write_pages(self->view, 1, 0, PAGES / 2);
+	pages_set(self->view, 0, PAGES / 2, 1);
 	policy_begin(_metadata, self->view, variant->policy, variant->task);
 	child = child_fork(_metadata);
 	if (!child) {
 		for (size_t page = 0; page < PAGES / 4; page++)
 			EXPECT_EQ(TAG(1, page), page_tag(page_at(self->view, page)));
-		write_pages(self->view, 2, 0, PAGES);
+		pages_set(self->view, 0, PAGES, 2);
 		expect_placed(_metadata, self->view, variant->policy, 2, 0, PAGES);
 		_exit(0);
 	}
@@ -223,17 +224,17 @@ TEST_F(policy, after_a_snapshot)
 	int snapshot;
 	char *past;
 
-	write_pages(self->view, 1, 0, PAGES / 2);
+	pages_set(self->view, 0, PAGES / 2, 1);
 	snapshot = snapshot_take(_metadata, self->fd, self->view);
 	policy_begin(_metadata, self->view, variant->policy, variant->task);
-	write_pages(self->view, 2, 0, PAGES);
+	pages_set(self->view, 0, PAGES, 2);
 	expect_placed(_metadata, self->view, variant->policy, 2, 0, PAGES);
 
 	past = view_map(_metadata, snapshot, PAGES);
 	policy_begin(_metadata, past, variant->policy, variant->task);
 	for (size_t page = 0; page < PAGES; page++)
 		EXPECT_EQ(TAG(page < PAGES / 2, page), page_tag(page_at(past, page)));
-	write_pages(past, 3, 0, PAGES);
+	pages_set(past, 0, PAGES, 3);
 	expect_placed(_metadata, past, variant->policy, 3, 0, PAGES);
 	munmap(past, PAGES * PAGE);
 	close(snapshot);
@@ -251,7 +252,7 @@ TEST_F(policy, copies_of_held_pages)
 	policy_begin(_metadata, self->view, variant->policy, variant->task);
 	/* Two VMAs, the latter with the pages */
 	ASSERT_EQ(0, mprotect(self->view, PAGE, PROT_READ));
-	write_pages(self->view, 1, 6, 8);
+	pages_set(self->view, 6, 2, 1);
 	ASSERT_EQ(0, pipe(ends));
 	ASSERT_EQ((ssize_t)(2 * PAGE), vmsplice(ends[1], &pages, 1, 0));
 	child = child_fork(_metadata);
@@ -273,23 +274,6 @@ TEST_F(policy, copies_of_held_pages)
 	close(ends[1]);
 }
 
-/* A pool's frames are where the policy of who fills it says. */
-TEST_F(policy, of_who_fills_a_pool)
-{
-	int fd = pool_create(_metadata, PMD_PAGES + 3, NULL, 0);
-	struct policy policy = variant->policy;
-	char *view;
-
-	if (!variant->task || policy.mode == MPOL_INTERLEAVE)
-		SKIP(return, "a policy that says nothing of a pool's page");
-	task_policy(_metadata, policy);
-	pool_fill(_metadata, fd, 0, PMD_PAGES + 3);
-	view = view_map(_metadata, fd, PMD_PAGES + 3);
-	expect_placed(_metadata, view, policy, 0, 0, PMD_PAGES + 3);
-	munmap(view, (PMD_PAGES + 3) * PAGE);
-	close(fd);
-}
-
 FIXTURE(numa) {
 	int fd;
 	char *view;
@@ -307,6 +291,21 @@ FIXTURE_TEARDOWN(numa)
 {
 	munmap(self->view, PAGES * PAGE);
 	close(self->fd);
+}
+
+/* A pool's frames are where the policy of who fills it says. */
+TEST_F(numa, of_who_fills_a_pool)
+{
+	int fd = pool_create(_metadata, PMD_PAGES + 3, NULL, 0);
+	struct policy far = { MPOL_BIND, 2 };
+	char *view;
+
+	task_policy(_metadata, far);
+	pool_fill(_metadata, fd, 0, PMD_PAGES + 3);
+	view = view_map(_metadata, fd, PMD_PAGES + 3);
+	expect_placed(_metadata, view, far, 0, 0, PMD_PAGES + 3);
+	munmap(view, (PMD_PAGES + 3) * PAGE);
+	close(fd);
 }
 
 /* Each part of a view has a policy of its own, and moves with it. */
@@ -341,20 +340,15 @@ TEST_F(numa, parts)
 TEST_F(numa, local_after_frames_were_allocated_ahead)
 {
 	struct policy near = { MPOL_DEFAULT, 0 }, far = { MPOL_BIND, 2 };
-	size_t at = MANY;
+	size_t at = spares_make(_metadata, self->view);
 
-	write_pages(self->view, 1, 0, MANY);
-	while (stat_value(_metadata, "spare_frames") < 5) {
-		write_pages(self->view, 1, at, at + 1);
-		at++;
-	}
 	expect_placed(_metadata, self->view, near, 1, 0, at);
 	if (!run_on(1))
 		SKIP(return, "takes a processor on each of two nodes");
-	write_pages(self->view, 1, at, at + 20);
+	pages_set(self->view, at, 20, 1);
 	expect_placed(_metadata, self->view, far, 1, at, at + 20);
 	ASSERT_TRUE(run_on(0));
-	write_pages(self->view, 1, at + 20, at + 40);
+	pages_set(self->view, at + 20, 20, 1);
 	expect_placed(_metadata, self->view, near, 1, at + 20, at + 40);
 	/* Those that were of no use went back. */
 	EXPECT_GT(8, stat_value(_metadata, "spare_frames"));
@@ -371,7 +365,7 @@ TEST_F(numa, nothing_moves)
 	void *pages[PAGES];
 	int nodes[PAGES], status[PAGES];
 
-	write_pages(self->view, 1, 0, PAGES / 2);
+	pages_set(self->view, 0, PAGES / 2, 1);
 	for (size_t page = 0; page < PAGES; page++) {
 		pages[page] = page_at(self->view, page);
 		nodes[page] = 1;

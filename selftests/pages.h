@@ -35,6 +35,13 @@ static inline void page_set(void *addr, uint64_t tag)
 		word[i] = tag + i;
 }
 
+static inline void pages_set(void *base, size_t first, size_t pages,
+			     unsigned int writer)
+{
+	for (size_t page = first; page < first + pages; page++)
+		page_set(page_at(base, page), TAG(writer, page));
+}
+
 /* The tag that all of a page carries; 0 for a page of zeroes. */
 static inline uint64_t page_tag(const void *addr)
 {

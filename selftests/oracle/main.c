@@ -37,7 +37,7 @@ static const char usage_text[] =
 "  --replay FILE  run a script that an earlier run has printed (- for stdin)\n"
 "  --times N      so often, with --script or --replay\n"
 "  --print        print that script rather than run it\n"
-"  --company     others use the module, too: do not look at what scripts leave behind\n"
+"  --company      others use the module, too: do not look at what scripts leave behind\n"
 "  --shrink N     take N seconds to find a shorter script that goes wrong\n";
 
 #define NO_SCRIPT	UINT64_MAX

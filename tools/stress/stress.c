@@ -48,8 +48,7 @@ static int pool_make(const char *name)
 
 	if (pool < 0 || !content)
 		die("pool");
-	for (size_t page = 0; page < PAGES; page++)
-		page_set(page_at(content, page), TAG(0, page));
+	pages_set(content, 0, PAGES, 0);
 	if (cowpool_fill(pool, 0, content, SIZE))
 		die("fill");
 	free(content);
