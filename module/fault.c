@@ -208,25 +208,25 @@ static bool view_writes_many(const struct cowpool_view *view)
 }
 
 /*
- * Puts @copy into the view's index, in place of @old, and grants it. The
- * caller holds view->lock.
+ * Puts @copy into the view's index, in place of @old, and grants it. @path is
+ * from the lookup of @old. The caller holds view->lock.
  *
  * Return: 0 or -ENOMEM.
  */
-static int view_replace(struct cowpool_view *view, unsigned long index,
+static int view_replace(struct cowpool_view *view, struct cow_path *path,
 			struct page *copy, struct page *old, bool old_private)
 {
 	struct cowpool_pool *pool = view->mapping->pool;
-	struct cow_path path;
 	int err;
 
-	err = cow_tree_unshare(&view->tree, index, GFP_KERNEL_ACCOUNT, &path);
+	err = cow_tree_unshare(&view->tree, path, GFP_KERNEL_ACCOUNT);
 	if (err)
 		return err;
-	cow_path_set(&path, copy);
-	cow_path_grant(&view->tree, &path);
+	cow_path_set(path, copy);
+	cow_path_grant(&view->tree, path);
 	/* A page of the pool's own index, if it is a snapshot, is not ours. */
-	if (!old_private || old == cow_tree_lookup(&pool->tree, index, NULL))
+	if (!old_private ||
+	    old == cow_tree_lookup(&pool->tree, path->index, NULL))
 		view->counters.private_pages++;
 	return 0;
 }
@@ -282,12 +282,12 @@ static struct page *make_exclusive(struct cowpool_view *view,
 		private = page;
 		if (!page)
 			page = store_page(view, index);
-		if (path.node[0] && cow_path_granted(&path))
+		if (cow_path_granted(&path))
 			break;
 		/* A former owner may have put it into a pipe, say. */
 		known = page == vmf->page;
 		known += page == from;
-		if (path.node[0] && !cowpool_private_held(page, known)) {
+		if (path.exclusive && !cowpool_private_held(page, known)) {
 			cow_path_grant(&view->tree, &path);
 			view->counters.reuses++;
 			break;
@@ -324,7 +324,7 @@ static struct page *make_exclusive(struct cowpool_view *view,
 			if (!alone)
 				continue;
 		}
-		err = view_replace(view, index, copy, from, private);
+		err = view_replace(view, &path, copy, from, private);
 		if (err)
 			break;
 		if (mapped)

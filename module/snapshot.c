@@ -184,7 +184,7 @@ static int reset_in_place(unsigned long first, unsigned long nr, void *arg)
 			reset->pages++;
 			continue;
 		}
-		if (!path.node[0] || PageHWPoison(page) ||
+		if (!path.exclusive || PageHWPoison(page) ||
 		    (held && !cow_path_granted(&path))) {
 			reset->shared = first;
 			return 1;

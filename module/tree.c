@@ -81,7 +81,11 @@ void cow_page_put(struct page *page)
 		cow_pages_free(&page, 1);
 }
 
-static bool page_is_sole(struct page *page)
+/**
+ * cow_page_sole() - is a page in one leaf slot only?
+ * @page: the page, after cow_page_init()
+ */
+bool cow_page_sole(struct page *page)
 {
 	return atomic_long_read_acquire(page_slots(page)) == 1;
 }
@@ -97,46 +101,96 @@ static bool node_is_sole(struct cow_node *node)
 
 static struct cow_node *node_alloc(gfp_t gfp)
 {
-	struct cow_node *node = kmem_cache_zalloc(node_cache, gfp);
+	struct cow_node *node = kmem_cache_alloc(node_cache, gfp);
 
+	/* Most nodes hold little: slots are left as they are. */
 	if (node) {
 		refcount_set(&node->refs, 1);
+		node->granted = 0;
+		node->populated = 0;
 		atomic_long_inc(&nr_nodes);
 	}
 	return node;
 }
 
-/* Lets go of a leaf's pages: those that nobody else has are freed at once. */
-static void leaf_empty(struct cow_node *leaf)
+/* What a slot holds, a page or a node, or NULL. */
+static void *node_entry(const struct cow_node *node, unsigned int i)
 {
-	struct page **pages = (struct page **)leaf->slot;
-	u64 left = leaf->populated;
-	unsigned int nr = 0;
-
-	for (; left; left &= left - 1) {
-		struct page *page = leaf->slot[__ffs64(left)];
-
-		if (atomic_long_dec_and_test(page_slots(page)))
-			pages[nr++] = page;
-	}
-	if (nr)
-		cow_pages_free(pages, nr);
+	return node->populated & BIT_ULL(i) ? node->slot[i] : NULL;
 }
 
-static void node_put(struct cow_node *node, unsigned int level)
+static void node_set_entry(struct cow_node *node, unsigned int i, void *entry)
+{
+	node->slot[i] = entry;
+	node->populated |= BIT_ULL(i);
+}
+
+/**
+ * struct page_batch - pages that nobody has any more
+ * @nr: how many
+ * @page: they; one by one they would cost much more to free
+ */
+struct page_batch {
+	unsigned int nr;
+	struct page *page[16];
+};
+
+static void page_batch_flush(struct page_batch *batch)
+{
+	if (batch->nr)
+		cow_pages_free(batch->page, batch->nr);
+	batch->nr = 0;
+}
+
+/* As cow_page_put(), but the page may be freed later. */
+static void page_put(struct page *page, struct page_batch *batch)
+{
+	if (!atomic_long_dec_and_test(page_slots(page)))
+		return;
+	if (batch->nr == ARRAY_SIZE(batch->page))
+		page_batch_flush(batch);
+	batch->page[batch->nr++] = page;
+}
+
+static void node_put(struct cow_node *node, unsigned int level,
+		     struct page_batch *batch);
+
+static void node_free(struct cow_node *node, unsigned int level,
+		      struct page_batch *batch)
 {
 	u64 left = node->populated;
 
-	if (!refcount_dec_and_test(&node->refs))
-		return;
-	if (!level)
-		leaf_empty(node);
-	for (; level && left; left &= left - 1)
-		node_put(node->slot[__ffs64(left)], level - 1);
+	for (; left; left &= left - 1) {
+		void *entry = node->slot[__ffs64(left)];
+
+		if (level)
+			node_put(entry, level - 1, batch);
+		else
+			page_put(entry, batch);
+	}
 	kmem_cache_free(node_cache, node);
 	atomic_long_dec(&nr_nodes);
 	if (level)
 		cond_resched();
+}
+
+static void node_put(struct cow_node *node, unsigned int level,
+		     struct page_batch *batch)
+{
+	if (refcount_dec_and_test(&node->refs))
+		node_free(node, level, batch);
+}
+
+/* One reference on a node goes, and all that goes with it. */
+static void node_drop(struct cow_node *node, unsigned int level)
+{
+	if (refcount_dec_and_test(&node->refs)) {
+		struct page_batch batch;
+
+		batch.nr = 0;
+		node_free(node, level, &batch);
+		page_batch_flush(&batch);
+	}
 }
 
 /* A second node with the same children, for one of @node's owners. */
@@ -173,6 +227,19 @@ static unsigned long slot_span(unsigned int level)
 	return 1UL << (level * COW_NODE_SHIFT);
 }
 
+/* The path that was last made the tree's own may not be that any more. */
+static void last_forget(struct cow_tree *tree)
+{
+	tree->last.own = tree->levels;
+}
+
+/* Is @index in the leaf that was last made the tree's own? */
+static bool last_covers(const struct cow_tree *tree, unsigned long index)
+{
+	return !tree->last.own &&
+	       !((tree->last.index ^ index) >> COW_NODE_SHIFT);
+}
+
 /**
  * cow_tree_init() - make an empty tree
  * @tree: to be initialised
@@ -186,7 +253,7 @@ void cow_tree_init(struct cow_tree *tree, unsigned long nr_pages)
 		levels++;
 	tree->root = NULL;
 	tree->levels = levels;
-	tree->last.node[0] = NULL;
+	last_forget(tree);
 }
 
 /**
@@ -199,7 +266,7 @@ void cow_tree_init(struct cow_tree *tree, unsigned long nr_pages)
  */
 void cow_tree_share(struct cow_tree *to, const struct cow_tree *from)
 {
-	to->last.node[0] = NULL;
+	last_forget(to);
 	to->root = from->root;
 	if (to->root)
 		refcount_inc(&to->root->refs);
@@ -214,52 +281,48 @@ void cow_tree_share(struct cow_tree *to, const struct cow_tree *from)
 void cow_tree_drop(struct cow_tree *tree)
 {
 	if (tree->root)
-		node_put(tree->root, tree->levels - 1);
+		node_drop(tree->root, tree->levels - 1);
 	tree->root = NULL;
-	tree->last.node[0] = NULL;
-}
-
-/* Is @index in the leaf that was last made the tree's own? */
-static bool last_covers(const struct cow_tree *tree, unsigned long index)
-{
-	return tree->last.node[0] &&
-	       !((tree->last.index ^ index) >> COW_NODE_SHIFT);
+	last_forget(tree);
 }
 
 /**
  * cow_tree_lookup() - find the page at an index
  * @tree: the tree
  * @index: the index
- * @exclusive: NULL, or filled with the path if the page is exclusive to the
- *	tree; else its leaf, @exclusive->node[0], is NULL
+ * @path: NULL, or to be filled in
  *
  * Return: the page, or NULL where the slot is empty.
  */
 struct page *cow_tree_lookup(const struct cow_tree *tree, unsigned long index,
-			     struct cow_path *exclusive)
+			     struct cow_path *path)
 {
 	unsigned int level = tree->levels;
-	bool sole = exclusive;
 	void *entry = tree->root;
+	bool sole = path;
 
+	if (path)
+		path->own = level;
 	if (last_covers(tree, index)) {
-		entry = tree->last.node[0]->slot[slot_of(index, 0)];
-		if (exclusive)
-			*exclusive = tree->last;
+		if (path)
+			*path = tree->last;
+		entry = node_entry(tree->last.node[0], slot_of(index, 0));
 		level = 0;
 	}
-	if (exclusive)
-		exclusive->index = index;
 	while (entry && level--) {
 		struct cow_node *node = entry;
 
 		sole = sole && node_is_sole(node);
-		if (sole)
-			exclusive->node[level] = node;
-		entry = node->slot[slot_of(index, level)];
+		if (sole) {
+			path->node[level] = node;
+			path->own = level;
+		}
+		entry = node_entry(node, slot_of(index, level));
 	}
-	if (exclusive && !(sole && entry && page_is_sole(entry)))
-		exclusive->node[0] = NULL;
+	if (path) {
+		path->index = index;
+		path->exclusive = !path->own && entry && cow_page_sole(entry);
+	}
 	return entry;
 }
 
@@ -341,55 +404,39 @@ bool cow_tree_populated(const struct cow_tree *tree, unsigned long first,
 					    first, last);
 }
 
-static void slot_populate(struct cow_path *path, unsigned int level)
-{
-	path->node[level]->populated |= BIT_ULL(slot_of(path->index, level));
-}
-
 /**
  * cow_tree_unshare() - make the path to a slot the tree's own
  * @tree: the tree
- * @index: the slot's index
+ * @path: from cow_tree_lookup(); the tree was not modified since
  * @gfp: how to allocate nodes
- * @path: filled in, for cow_path_set()
  *
  * Adds the nodes that are missing and duplicates those that have other owners.
  *
- * Return: 0, or -ENOMEM with the content of the tree unchanged.
+ * Return: 0, or -ENOMEM with the content of the tree unchanged. @path is of no use
+ * then.
  */
-int cow_tree_unshare(struct cow_tree *tree, unsigned long index, gfp_t gfp,
-		     struct cow_path *path)
+int cow_tree_unshare(struct cow_tree *tree, struct cow_path *path, gfp_t gfp)
 {
-	struct cow_node **link = &tree->root;
-	unsigned int level = tree->levels;
+	while (path->own) {
+		unsigned int level = path->own - 1;
+		unsigned int i = slot_of(path->index, path->own);
+		struct cow_node *above = NULL, *node = tree->root, *own;
 
-	if (last_covers(tree, index)) {
-		*path = tree->last;
-		path->index = index;
-		return 0;
-	}
-	path->index = index;
-	while (level--) {
-		struct cow_node *node = *link;
-
-		if (!node) {
-			node = node_alloc(gfp);
-			if (!node)
-				return -ENOMEM;
-			*link = node;
-			if (level + 1 < tree->levels)
-				slot_populate(path, level + 1);
-		} else if (!node_is_sole(node)) {
-			struct cow_node *copy = node_dup(node, level, gfp);
-
-			if (!copy)
-				return -ENOMEM;
-			*link = copy;
-			node_put(node, level);
-			node = copy;
+		if (path->own < tree->levels) {
+			above = path->node[path->own];
+			node = node_entry(above, i);
 		}
-		path->node[level] = node;
-		link = (struct cow_node **)&node->slot[slot_of(index, level)];
+		own = node ? node_dup(node, level, gfp) : node_alloc(gfp);
+		if (!own)
+			return -ENOMEM;
+		if (above)
+			node_set_entry(above, i, own);
+		else
+			tree->root = own;
+		if (node)
+			node_drop(node, level);
+		path->node[level] = own;
+		path->own = level;
 	}
 	tree->last = *path;
 	return 0;
@@ -405,17 +452,17 @@ int cow_tree_unshare(struct cow_tree *tree, unsigned long index, gfp_t gfp,
  */
 void cow_path_set(struct cow_path *path, struct page *page)
 {
-	path->node[0]->slot[slot_of(path->index, 0)] = page;
-	slot_populate(path, 0);
+	node_set_entry(path->node[0], slot_of(path->index, 0), page);
 }
 
 /**
  * cow_path_granted() - may the slot's page stand writable in page tables?
- * @path: an exclusive path
+ * @path: from cow_tree_lookup()
  */
 bool cow_path_granted(const struct cow_path *path)
 {
-	return path->node[0]->granted & BIT_ULL(slot_of(path->index, 0));
+	return !path->own &&
+	       path->node[0]->granted & BIT_ULL(slot_of(path->index, 0));
 }
 
 /**
@@ -523,7 +570,7 @@ static void node_revoke(struct cow_node *node, unsigned int level)
  */
 void cow_tree_revoke(struct cow_tree *tree)
 {
-	tree->last.node[0] = NULL;
+	last_forget(tree);
 	if (tree->root)
 		node_revoke(tree->root, tree->levels - 1);
 }
@@ -539,8 +586,8 @@ static int node_diff(const struct cow_node *a, const struct cow_node *b,
 	for (; !err && left; left &= left - 1) {
 		unsigned int i = __ffs64(left);
 		unsigned long index = base + i * slot_span(level);
-		void *in_a = a ? a->slot[i] : NULL;
-		void *in_b = b ? b->slot[i] : NULL;
+		void *in_a = a ? node_entry(a, i) : NULL;
+		void *in_b = b ? node_entry(b, i) : NULL;
 
 		if (in_a == in_b)
 			continue;
@@ -579,28 +626,31 @@ int cow_tree_diff(const struct cow_tree *a, const struct cow_tree *b,
 	return err ?: run_flush(&run);
 }
 
-/* Makes *@link, a node or page at @level (-1: a page), the same as @from. */
-static void entry_restore(void **link, void *from, int level,
-			  unsigned long base, unsigned long first,
-			  unsigned long last)
+/*
+ * Makes @entry, a node or page at @level (-1: a page), the same as @from.
+ *
+ * Return: what is to be in its place.
+ */
+static void *entry_restore(void *entry, void *from, int level,
+			   unsigned long base, unsigned long first,
+			   unsigned long last, struct page_batch *batch)
 {
-	struct cow_node *node = *link;
+	struct cow_node *node = entry;
 	struct cow_node *other = from;
 	u64 left;
 
-	if (*link == from)
-		return;
+	if (entry == from)
+		return entry;
 	if (first <= base && last >= base + slot_span(level + 1) - 1) {
 		if (from && level < 0)
 			atomic_long_inc(page_slots(from));
 		else if (from)
 			refcount_inc(&other->refs);
-		*link = from;
-		if (node && level < 0)
-			cow_page_put((struct page *)node);
-		else if (node)
-			node_put(node, level);
-		return;
+		if (entry && level < 0)
+			page_put(entry, batch);
+		else if (entry)
+			node_put(node, level, batch);
+		return from;
 	}
 	left = (node->populated | (other ? other->populated : 0)) &
 	       slots_touched(level, base, first, last);
@@ -608,16 +658,18 @@ static void entry_restore(void **link, void *from, int level,
 		unsigned int i = __ffs64(left);
 		unsigned long index = base + i * slot_span(level);
 
-		entry_restore(&node->slot[i], other ? other->slot[i] : NULL,
-			      level - 1, index, first, last);
-		if (node->slot[i])
-			node->populated |= BIT_ULL(i);
+		entry = entry_restore(node_entry(node, i),
+				      other ? node_entry(other, i) : NULL,
+				      level - 1, index, first, last, batch);
+		if (entry)
+			node_set_entry(node, i, entry);
 		else
 			node->populated &= ~BIT_ULL(i);
 		if (first <= index &&
 		    last >= index + slot_span(level) - 1)
 			node->granted &= ~BIT_ULL(i);
 	}
+	return node;
 }
 
 /**
@@ -635,16 +687,22 @@ static void entry_restore(void **link, void *from, int level,
 int cow_tree_restore(struct cow_tree *tree, const struct cow_tree *from,
 		     unsigned long first, unsigned long last, gfp_t gfp)
 {
+	struct page_batch batch;
 	struct cow_path path;
 
 	if (tree->root == from->root)
 		return 0;
 	/* Every node that the range cuts is on one of these two paths. */
-	if (cow_tree_unshare(tree, first, gfp, &path) ||
-	    cow_tree_unshare(tree, last, gfp, &path))
+	cow_tree_lookup(tree, first, &path);
+	if (cow_tree_unshare(tree, &path, gfp))
 		return -ENOMEM;
-	tree->last.node[0] = NULL;
-	entry_restore((void **)&tree->root, from->root, tree->levels - 1, 0,
-		      first, last);
+	cow_tree_lookup(tree, last, &path);
+	if (cow_tree_unshare(tree, &path, gfp))
+		return -ENOMEM;
+	last_forget(tree);
+	batch.nr = 0;
+	tree->root = entry_restore(tree->root, from->root, tree->levels - 1, 0,
+				   first, last, &batch);
+	page_batch_flush(&batch);
 	return 0;
 }

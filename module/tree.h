@@ -41,10 +41,10 @@
  * @granted: bit n set: slot n is granted (in a leaf), or the subtree below
  *	slot n may hold a grant. Zero in whatever a second owner can see, and
  *	guarded by the owner's lock
- * @populated: bit n set: slot n is not NULL. Many nodes hold little
- * @slot: in a leaf pages, above child nodes; NULL where there are none. Like
- *	@populated, immutable while @refs is above one, else guarded by the
- *	owner's lock
+ * @populated: bit n set: slot n holds something
+ * @slot: in a leaf pages, above child nodes; anything where there are none: many
+ *	nodes hold little, and are not cleared. Like @populated, immutable while
+ *	@refs is above one, else guarded by the owner's lock
  */
 struct cow_node {
 	refcount_t refs;
@@ -54,21 +54,26 @@ struct cow_node {
 };
 
 /**
- * struct cow_path - the nodes that lead to one slot
+ * struct cow_path - the nodes that lead to one slot, as far as nobody shares them
  * @node: the nodes by level, the leaf at 0. Valid until the tree is modified
  * @index: the slot's index
+ * @own: the lowest level in @node: nobody else has a node from there up. The
+ *	tree's number of levels if there is no such node
+ * @exclusive: there is a page in the slot, and it is exclusive
  */
 struct cow_path {
 	struct cow_node *node[COW_TREE_LEVELS];
 	unsigned long index;
+	unsigned int own;
+	bool exclusive;
 };
 
 /**
  * struct cow_tree - one owner's view of an index
  * @root: topmost node, or NULL for an empty tree. Holds a reference
  * @levels: nodes from the root to a leaf, fixed by the size of the pool
- * @last: the path that was last made the tree's own, which it is still; or its
- *	leaf is NULL. Writes come in clusters: most need not walk
+ * @last: the path that was last made the tree's own, which it is still if @own
+ *	there is 0. Writes come in clusters: most need not walk
  */
 struct cow_tree {
 	struct cow_node *root;
@@ -95,13 +100,12 @@ void cow_tree_share(struct cow_tree *to, const struct cow_tree *from);
 void cow_tree_drop(struct cow_tree *tree);
 
 struct page *cow_tree_lookup(const struct cow_tree *tree, unsigned long index,
-			     struct cow_path *exclusive);
+			     struct cow_path *path);
 bool cow_tree_populated(const struct cow_tree *tree, unsigned long first,
 			unsigned long last);
 bool cow_tree_full(const struct cow_tree *tree, unsigned long first,
 		   unsigned long last);
-int cow_tree_unshare(struct cow_tree *tree, unsigned long index, gfp_t gfp,
-		     struct cow_path *path);
+int cow_tree_unshare(struct cow_tree *tree, struct cow_path *path, gfp_t gfp);
 void cow_path_set(struct cow_path *path, struct page *page);
 bool cow_path_granted(const struct cow_path *path);
 void cow_path_grant(struct cow_tree *tree, struct cow_path *path);
@@ -116,6 +120,7 @@ int cow_tree_restore(struct cow_tree *tree, const struct cow_tree *from,
 
 void cow_page_init(struct page *page);
 void cow_page_put(struct page *page);
+bool cow_page_sole(struct page *page);
 
 /* Provided by the owner of the pages: the last slots let go of @pages. */
 void cow_pages_free(struct page **pages, unsigned int nr);

@@ -388,9 +388,9 @@ static int copy_held(unsigned long first, unsigned long nr, void *arg)
 		copy = cowpool_private_alloc(NULL, false, vma, addr);
 		if (IS_ERR(copy))
 			return PTR_ERR(copy);
+		cow_tree_lookup(share->to, index, &path);
 		err = cowpool_private_fill(copy, page, vma, addr) ?:
-		      cow_tree_unshare(share->to, index, GFP_KERNEL_ACCOUNT,
-				       &path);
+		      cow_tree_unshare(share->to, &path, GFP_KERNEL_ACCOUNT);
 		if (err)
 			cow_page_put(copy);
 		/* What is lost may be shared: it is nobody's content. */

@@ -100,14 +100,15 @@ static void check_slot(int tree, unsigned long index)
 		fail("wrong page", tree, index);
 	if (page != cow_tree_lookup(&trees[tree], index, NULL))
 		fail("lookups differ", tree, index);
-	if (path.node[0] && !page)
+	if (path.exclusive && !page)
 		fail("an empty slot is exclusive", tree, index);
-	if (path.node[0] && shown_elsewhere(tree, index))
+	if (path.exclusive && shown_elsewhere(tree, index))
 		fail("a shared page is exclusive", tree, index);
-	if (granted[tree][index] &&
-	    (!path.node[0] || !cow_path_granted(&path)))
+	if (granted[tree][index] && !cow_path_granted(&path))
 		fail("a grant was lost", tree, index);
-	if (path.node[0] && !granted[tree][index] && cow_path_granted(&path))
+	if (granted[tree][index] && !path.exclusive)
+		fail("a granted page is not exclusive", tree, index);
+	if (!granted[tree][index] && cow_path_granted(&path))
 		fail("a grant came from nowhere", tree, index);
 }
 
@@ -118,14 +119,14 @@ static void do_write(int tree, unsigned long index)
 	struct page *old = cow_tree_lookup(&trees[tree], index, &path);
 	struct page *page;
 
-	if (path.node[0]) {
+	if (path.exclusive) {
 		cow_path_grant(&trees[tree], &path);
 		granted[tree][index] = true;
 		return;
 	}
 	if (!below(16))
 		shim_allocations_left = below(3);
-	if (cow_tree_unshare(&trees[tree], index, GFP_KERNEL, &path)) {
+	if (cow_tree_unshare(&trees[tree], &path, GFP_KERNEL)) {
 		shim_allocations_left = ~0UL;
 		nr_refused++;
 		check_slot(tree, index);
@@ -141,7 +142,7 @@ static void do_write(int tree, unsigned long index)
 	granted[tree][index] = true;
 	check_slot(tree, index);
 	cow_tree_lookup(&trees[tree], index, &path);
-	if (!path.node[0])
+	if (!path.exclusive)
 		fail("a page just written is not exclusive", tree, index);
 }
 
