@@ -203,8 +203,10 @@ static vm_fault_t fault_of_error(int err)
 /* So many copies that frames may be allocated ahead, the spares being few. */
 static bool view_writes_many(const struct cowpool_view *view)
 {
-	return view->counters.copies_first_touch +
-	       view->counters.copies_after_read >= 8 * COWPOOL_SPARES;
+	/* A guess does not need the lock. */
+	return data_race(view->counters.copies_first_touch +
+			 view->counters.copies_after_read) >=
+	       8 * COWPOOL_SPARES;
 }
 
 /*
@@ -258,9 +260,32 @@ static void unmap_replaced(struct cowpool_view *view, struct vm_fault *vmf,
 		cowpool_view_zap(view, vmf->pgoff, 1);
 }
 
+/* A copy of @from for vmf->address, or an ERR_PTR. */
+static struct page *copy_make(struct cowpool_view *view, struct vm_fault *vmf,
+			      struct page *from)
+{
+	struct page *copy;
+	int err;
+
+	copy = cowpool_private_alloc(&view->spares, view_writes_many(view),
+				     vmf->vma, vmf->address);
+	if (IS_ERR(copy))
+		return copy;
+	err = cowpool_private_fill(copy, from, vmf->vma, vmf->address);
+	if (err) {
+		cow_page_put(copy);
+		return ERR_PTR(err);
+	}
+	return copy;
+}
+
 /*
  * Makes the view's page at vmf->pgoff exclusive and grants it, copying it if
  * need be. @mapped tells that an entry stands.
+ *
+ * Where other threads may want the lock, a copy is made without it. Then look
+ * again: another thread may have been faster, or the other owners may have gone and
+ * another thread may be writing the page in place.
  *
  * Return: the page, which stays exclusive as long as faults are not locked
  * out, and the only one that an entry here may be for; or an ERR_PTR: -ENOMEM,
@@ -298,29 +323,18 @@ static struct page *make_exclusive(struct cowpool_view *view,
 			if (copy)
 				cow_page_put(copy);
 			from = page;
-			get_page(from);
-			copy = cowpool_private_alloc(&view->spares,
-						     view_writes_many(view),
-						     vmf->vma, vmf->address);
+			if (!alone) {
+				get_page(from);
+				mutex_unlock(&view->lock);
+			}
+			copy = copy_make(view, vmf, from);
+			if (!alone)
+				mutex_lock(&view->lock);
 			err = PTR_ERR_OR_ZERO(copy);
 			if (err) {
 				copy = NULL;
 				break;
 			}
-			/*
-			 * Others may want the lock meanwhile. Then look again:
-			 * another thread may have been faster, or the other
-			 * owners may have gone and another thread may be
-			 * writing the page in place.
-			 */
-			if (!alone)
-				mutex_unlock(&view->lock);
-			err = cowpool_private_fill(copy, from, vmf->vma,
-						   vmf->address);
-			if (!alone)
-				mutex_lock(&view->lock);
-			if (err)
-				break;
 			if (!alone)
 				continue;
 		}
@@ -340,7 +354,7 @@ static struct page *make_exclusive(struct cowpool_view *view,
 	if (!err && PageHWPoison(page))
 		err = -EHWPOISON;
 	mutex_unlock(&view->lock);
-	if (from)
+	if (from && !alone)
 		put_page(from);
 	if (replaced && private)
 		cow_page_put(from);

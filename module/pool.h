@@ -13,6 +13,7 @@
  *	      view->lock		a view's index and counters
  *	        folio lock
  *	        i_mmap_rwsem, page table locks
+ *	        spares.lock		frames allocated ahead
  *	store->lock			the pools that need a store's frames
  *	  xa_lock			the frames
  *

@@ -7,6 +7,7 @@
 #include <linux/mempolicy.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
+#include <linux/percpu.h>
 #include <linux/sched.h>
 #include <linux/topology.h>
 
@@ -18,15 +19,27 @@
 
 #define PRIVATE_GFP	(GFP_HIGHUSER | __GFP_ACCOUNT)
 
-static atomic_long_t private_frames;
-static atomic_long_t spare_frames;
+/* Of all processors together: one that allocates need not be the one that frees. */
+static DEFINE_PER_CPU(long, private_frames);
+static DEFINE_PER_CPU(long, spare_frames);
+
+/* What changes meanwhile may count on one side only. */
+static unsigned long frames_sum(const long __percpu *frames)
+{
+	long sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(*per_cpu_ptr(frames, cpu));
+	return max(sum, 0L);
+}
 
 /**
  * cowpool_private_frames() - page frames that hold private copies now
  */
 unsigned long cowpool_private_frames(void)
 {
-	return atomic_long_read(&private_frames);
+	return frames_sum(&private_frames);
 }
 
 /**
@@ -34,7 +47,7 @@ unsigned long cowpool_private_frames(void)
  */
 unsigned long cowpool_spare_frames(void)
 {
-	return atomic_long_read(&spare_frames);
+	return frames_sum(&spare_frames);
 }
 
 /* Whether a policy says where a page goes, rather than the task's place. */
@@ -48,13 +61,35 @@ static bool policy_set(struct vm_area_struct *vma)
 }
 
 /*
- * Whether the running task would get frames there now: it may have moved since,
- * or another one has allocated them, or its cpuset has changed.
+ * Whether the running task would get this frame now: it may have moved since, or
+ * another one has allocated it, or its cpuset has changed.
  */
-static bool spares_fit(const struct cowpool_spares *spares)
+static bool spare_fits(struct page *page)
 {
-	return spares->node == numa_mem_id() &&
-	       node_isset(spares->node, cpuset_current_mems_allowed);
+	int node = page_to_nid(page);
+
+	return node == numa_mem_id() &&
+	       node_isset(node, cpuset_current_mems_allowed) &&
+	       !unlikely(PageHWPoison(page));
+}
+
+static struct page *spare_take(struct cowpool_spares *spares)
+{
+	struct page *page = NULL;
+
+	spin_lock(&spares->lock);
+	if (spares->nr)
+		page = spares->page[--spares->nr];
+	spin_unlock(&spares->lock);
+	if (page)
+		this_cpu_dec(spare_frames);
+	return page;
+}
+
+static void spare_free(struct page *page)
+{
+	cowpool_frames_uncharge(1);
+	put_page(page);
 }
 
 /*
@@ -63,13 +98,13 @@ static bool spares_fit(const struct cowpool_spares *spares)
  */
 static struct page *batch_alloc(struct cowpool_spares *spares)
 {
+	unsigned int nr = COWPOOL_SPARES, kept = 0;
 	struct page *page;
 
 	if (!cowpool_frames_charge(1 << COWPOOL_BATCH_ORDER))
 		return NULL;
-	spares->node = numa_mem_id();
 	/* Eight at a time may be had elsewhere only, where one is to be had here. */
-	page = alloc_pages_node(spares->node, PRIVATE_GFP | __GFP_THISNODE |
+	page = alloc_pages_node(numa_mem_id(), PRIVATE_GFP | __GFP_THISNODE |
 				__GFP_NORETRY | __GFP_NOWARN,
 				COWPOOL_BATCH_ORDER);
 	if (!page) {
@@ -77,30 +112,21 @@ static struct page *batch_alloc(struct cowpool_spares *spares)
 		return NULL;
 	}
 	split_page(page, COWPOOL_BATCH_ORDER);
+	spin_lock(&spares->lock);
 	/* The last one first: they are used in ascending order. */
-	while (spares->nr < COWPOOL_SPARES) {
-		spares->page[spares->nr] = page + COWPOOL_SPARES - spares->nr;
-		spares->nr++;
-	}
-	atomic_long_add(COWPOOL_SPARES, &spare_frames);
+	for (; nr && spares->nr < COWPOOL_SPARES; nr--, kept++)
+		spares->page[spares->nr++] = page + nr;
+	spin_unlock(&spares->lock);
+	this_cpu_add(spare_frames, kept);
+	/* Another thread was faster. */
+	for (; nr; nr--)
+		spare_free(page + nr);
 	return page;
-}
-
-static struct page *spare_take(struct cowpool_spares *spares)
-{
-	atomic_long_dec(&spare_frames);
-	return spares->page[--spares->nr];
-}
-
-static void spare_put(struct page *page)
-{
-	cowpool_frames_uncharge(1);
-	put_page(page);
 }
 
 /**
  * cowpool_private_alloc() - get a frame for a private page
- * @spares: the view's, or NULL. The caller holds the view's lock
+ * @spares: the view's, or NULL
  * @many: the view is expected to write many pages
  * @vma: the VMA that the page will be mapped in: its memory policy is obeyed, or
  *	that of the running task if it has none. NULL if there is no such VMA
@@ -119,17 +145,13 @@ struct page *cowpool_private_alloc(struct cowpool_spares *spares, bool many,
 	bool ahead = spares && !policy;
 	struct page *page = NULL;
 
-	/* Not all of them go: tasks on two nodes may take turns. */
-	if (ahead && spares->nr && !spares_fit(spares)) {
-		spare_put(spare_take(spares));
-		ahead = false;
-	}
-	while (ahead && spares->nr && !page) {
+	if (ahead)
 		page = spare_take(spares);
-		if (unlikely(PageHWPoison(page))) {
-			spare_put(page);
-			page = NULL;
-		}
+	/* Not all of them go: tasks on two nodes may take turns. */
+	if (page && !spare_fits(page)) {
+		spare_free(page);
+		page = NULL;
+		ahead = false;
 	}
 	if (ahead && many && !page)
 		page = batch_alloc(spares);
@@ -144,7 +166,7 @@ struct page *cowpool_private_alloc(struct cowpool_spares *spares, bool many,
 		return ERR_PTR(-ENOMEM);
 	}
 	cow_page_init(page);
-	atomic_long_inc(&private_frames);
+	this_cpu_inc(private_frames);
 	return page;
 }
 
@@ -233,20 +255,30 @@ bool cowpool_private_held(struct page *page, int known)
 /* The index let go of private pages. Others may still hold references. */
 void cow_pages_free(struct page **pages, unsigned int nr)
 {
-	atomic_long_sub(nr, &private_frames);
+	this_cpu_sub(private_frames, nr);
 	cowpool_frames_uncharge(nr);
 	release_pages(pages, nr);
 }
 
 /**
- * cowpool_spares_drop() - give spares back
+ * cowpool_spares_init() - get ready to allocate ahead
  * @spares: is empty afterwards
+ */
+void cowpool_spares_init(struct cowpool_spares *spares)
+{
+	spin_lock_init(&spares->lock);
+	spares->nr = 0;
+}
+
+/**
+ * cowpool_spares_drop() - give spares back
+ * @spares: is empty afterwards. Nobody else uses it any more
  */
 void cowpool_spares_drop(struct cowpool_spares *spares)
 {
 	if (!spares->nr)
 		return;
-	atomic_long_sub(spares->nr, &spare_frames);
+	this_cpu_sub(spare_frames, spares->nr);
 	cowpool_frames_uncharge(spares->nr);
 	release_pages(spares->page, spares->nr);
 	spares->nr = 0;

@@ -9,7 +9,9 @@
 #ifndef COWPOOL_PRIVATE_H
 #define COWPOOL_PRIVATE_H
 
+#include <linux/cache.h>
 #include <linux/mm_types.h>
+#include <linux/spinlock.h>
 
 /* So many frames are allocated at once, and one of them is needed at once. */
 #define COWPOOL_BATCH_ORDER	3
@@ -17,18 +19,17 @@
 
 /**
  * struct cowpool_spares - frames allocated ahead
+ * @lock: guards the fields below. No other lock is taken under it
  * @nr: how many
- * @node: the node that they are on: that of the task that wanted the first
  * @page: the frames, each with a reference that is the owner's
- *
- * Locking: the owner's.
  */
 struct cowpool_spares {
+	spinlock_t lock;	/* guards the fields below */
 	unsigned int nr;
-	int node;
 	struct page *page[COWPOOL_SPARES];
-};
+} ____cacheline_aligned_in_smp;
 
+void cowpool_spares_init(struct cowpool_spares *spares);
 struct page *cowpool_private_alloc(struct cowpool_spares *spares, bool many,
 				   struct vm_area_struct *vma,
 				   unsigned long addr);

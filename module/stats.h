@@ -3,7 +3,8 @@
  * Counters. Only views count: under their own lock, in their own struct. What
  * a pool counts is the sum over its views plus what it inherited from views
  * that are gone; the totals are the sum over pools, likewise. So the fault
- * path shares no cache line, and every figure is exact.
+ * path shares no cache line, and every counter is exact. Frames are counted by
+ * processor: exact when none comes or goes at that moment.
  */
 #ifndef COWPOOL_STATS_H
 #define COWPOOL_STATS_H

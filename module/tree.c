@@ -81,11 +81,7 @@ void cow_page_put(struct page *page)
 		cow_pages_free(&page, 1);
 }
 
-/**
- * cow_page_sole() - is a page in one leaf slot only?
- * @page: the page, after cow_page_init()
- */
-bool cow_page_sole(struct page *page)
+static bool page_is_sole(struct page *page)
 {
 	return atomic_long_read_acquire(page_slots(page)) == 1;
 }
@@ -94,7 +90,7 @@ static bool node_is_sole(struct cow_node *node)
 {
 	if (refcount_read(&node->refs) != 1)
 		return false;
-	/* Pairs with the release in node_put() of the owner before us. */
+	/* Pairs with the release in node_put() or node_drop() before us. */
 	smp_acquire__after_ctrl_dep();
 	return true;
 }
@@ -321,7 +317,7 @@ struct page *cow_tree_lookup(const struct cow_tree *tree, unsigned long index,
 	}
 	if (path) {
 		path->index = index;
-		path->exclusive = !path->own && entry && cow_page_sole(entry);
+		path->exclusive = !path->own && entry && page_is_sole(entry);
 	}
 	return entry;
 }

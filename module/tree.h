@@ -120,7 +120,6 @@ int cow_tree_restore(struct cow_tree *tree, const struct cow_tree *from,
 
 void cow_page_init(struct page *page);
 void cow_page_put(struct page *page);
-bool cow_page_sole(struct page *page);
 
 /* Provided by the owner of the pages: the last slots let go of @pages. */
 void cow_pages_free(struct page **pages, unsigned int nr);

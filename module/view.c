@@ -150,6 +150,7 @@ static struct cowpool_view *view_alloc(struct cowpool_mapping *mapping,
 	view->mm = mm;
 	view->nr_vmas = 1;
 	mutex_init(&view->lock);
+	cowpool_spares_init(&view->spares);
 	cow_tree_init(&view->tree, mapping->pool->nr_pages);
 	return view;
 }

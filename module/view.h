@@ -46,10 +46,10 @@ struct cowpool_mapping {
  *	writing or downgraded from that
  * @broken: fork could not give this view its content: every access ends in
  *	SIGBUS. Set before the view's process runs
+ * @spares: frames for the next private pages; has a lock of its own
  * @lock: guards the fields below. Whoever locks faults out may count forks and
  *	snapshots without it
  * @tree: the private pages, on top of the pool's
- * @spares: frames for the next ones
  * @near: the folio of the store that was last looked up, or NULL
  * @around_next: what a sequence of reads would come to next. 0 at first: one that
  *	begins at the beginning is taken for a sequence
@@ -62,10 +62,10 @@ struct cowpool_view {
 	struct mm_struct *mm;
 	unsigned int nr_vmas;
 	bool broken;
+	struct cowpool_spares spares;
 
 	struct mutex lock;	/* guards the fields below */
 	struct cow_tree tree;
-	struct cowpool_spares spares;
 	struct folio *near;
 	unsigned long around_next;
 	struct cowpool_counters counters;
