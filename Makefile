@@ -14,8 +14,9 @@ help:
 	@echo '  make demo        set up, build, and watch copy-on-write happen, in a VM'
 	@echo '  make check       set up, build, and run every check, in VMs'
 	@echo '  make check-debug build kernels that check themselves, once, and run the'
-	@echo '                   selftests there (KERNELS="6.12-kasan", TESTS="fork stale"'
-	@echo '                   for some; FULL=1 for many more rounds of races)'
+	@echo '                   selftests and the stress there (KERNELS="6.12-kasan",'
+	@echo '                   TESTS="fork stale" for some; FULL=1 for a hundred times the'
+	@echo '                   rounds of races, and ten minutes of stress on each)'
 	@echo '  make oracle      random operations against a model, in a VM'
 	@echo '                   (OPS=1000000, to the end of a script, 0 for no end; SEED=1 KERNEL=6.12)'
 	@echo '  make matrix      the table of ways to share and ways to touch (KERNEL=6.12)'
@@ -109,7 +110,7 @@ DEBUG_KERNELS := 6.12-kasan 7-kasan 6.12-kcsan
 
 check-debug:
 	@scripts/setup debug
-	@$(if $(FULL),COWPOOL_ROUNDS=20) TESTS='$(TESTS)' \
+	@$(if $(FULL),COWPOOL_ROUNDS=20 STRESS=600,COWPOOL_ROUNDS=$${COWPOOL_ROUNDS:-0.2}) TESTS='$(TESTS)' \
 		scripts/check $(or $(KERNELS),$(DEBUG_KERNELS))
 
 OPS ?= 1000000
