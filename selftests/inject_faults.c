@@ -193,8 +193,8 @@ static int child_look(struct scene *s)
 	return page_tag(s->view) == TAG(6, 0) ? 0 : EXIT_FAILURE;
 }
 
-/* In part: the child exists, but could not be given the view's content. */
-static int run_fork(struct scene *s)
+/* In part: the child exists, but could not be given a view's content. */
+static int fork_to(int (*look)(struct scene *s), struct scene *s)
 {
 	pid_t child = fork();
 	int status;
@@ -202,11 +202,46 @@ static int run_fork(struct scene *s)
 	if (child < 0)
 		return -errno;
 	if (!child)
-		_exit(child_look(s));
+		_exit(look(s));
 	waitpid(child, &status, 0);
 	if (status == W_EXITCODE(BROKEN, 0))
 		return PARTLY;
 	return status ? -ECHILD : 0;
+}
+
+static int run_fork(struct scene *s)
+{
+	return fork_to(child_look, s);
+}
+
+/* A view of the snapshot, with a page of its own that somebody holds */
+static void prepare_view_of_snapshot(struct __test_metadata *_metadata, struct scene *s)
+{
+	struct iovec iovec;
+
+	s->map = view_map(_metadata, s->snapshot, PAGES);
+	page_set(page_at(s->map, OWN), TAG(4, OWN));
+	iovec = (struct iovec){ page_at(s->map, OWN), PAGE };
+	ASSERT_EQ((ssize_t)PAGE, vmsplice(s->pipe[1], &iovec, 1, 0));
+}
+
+/* A part goes in which the snapshot has pages, but a view without content none. */
+static int child_unmap(struct scene *s)
+{
+	struct cowpool_info info = {};
+
+	if (!access_byte(s->map, LOAD))
+		return 0;
+	munmap(page_at(s->map, PART), PART_PAGES * PAGE);
+	/* The parent's page */
+	if (ioctl(s->snapshot, COWPOOL_IOC_INFO, &info) || info.counters.private_pages != 1)
+		return EXIT_FAILURE;
+	return BROKEN;
+}
+
+static int run_fork_and_unmap(struct scene *s)
+{
+	return fork_to(child_unmap, s);
 }
 
 FIXTURE(inject_faults) {
@@ -294,6 +329,8 @@ TEST_F_TIMEOUT(inject_faults, forks, 1500)
 	const struct operation ops[] = {
 		{ "fork", NULL, run_fork, NULL, MEMORY | AGAIN },
 		{ "fork with a held page", prepare_held, run_fork, NULL, MEMORY | OURS },
+		{ "fork of a view of a snapshot", prepare_view_of_snapshot, run_fork_and_unmap,
+		  NULL, MEMORY | OURS },
 	};
 
 	walk_all(_metadata, &self->scene, ops, ARRAY_SIZE(ops));
