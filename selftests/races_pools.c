@@ -326,7 +326,7 @@ TEST_F(races_pools, one_name_many_processes)
 }
 
 /* Whoever opens the device while the module goes has it, or has nothing. */
-static void open_again_and_again(unsigned int *opened)
+static void open_again_and_again(atomic_uint *opened)
 {
 	for (;;) {
 		int fd = open(COWPOOL_DEVICE, O_RDWR | O_CLOEXEC);
@@ -352,8 +352,8 @@ static void open_again_and_again(unsigned int *opened)
 
 TEST_F(races_pools, unload_against_open)
 {
-	unsigned int *opened = mmap(NULL, sizeof(*opened), PROT_READ | PROT_WRITE,
-				    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	atomic_uint *opened = mmap(NULL, sizeof(*opened), PROT_READ | PROT_WRITE,
+				   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	const char *path = getenv("COWPOOL_KO");
 	unsigned int unloaded = 0;
 	pid_t child;
@@ -368,7 +368,8 @@ TEST_F(races_pools, unload_against_open)
 	child = child_fork(_metadata);
 	if (!child)
 		open_again_and_again(opened);
-	for (unsigned int n = how_often(30); unloaded < n;) {
+	/* With few repetitions, or a slow machine, it may take some more to meet. */
+	for (unsigned int n = how_often(30); unloaded < n || !*opened;) {
 		if (syscall(SYS_delete_module, "cowpool", O_NONBLOCK)) {
 			EXPECT_EQ(EWOULDBLOCK, errno);
 			usleep(rand() % 1000);
@@ -380,7 +381,6 @@ TEST_F(races_pools, unload_against_open)
 	ASSERT_EQ(0, kill(child, SIGKILL));
 	ASSERT_EQ(child, waitpid(child, &status, 0));
 	EXPECT_TRUE(WIFSIGNALED(status));
-	EXPECT_LT(0, *opened);
 	close(image);
 	self->race.fd = device_open(_metadata);
 }
