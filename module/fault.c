@@ -260,25 +260,6 @@ static void unmap_replaced(struct cowpool_view *view, struct vm_fault *vmf,
 		cowpool_view_zap(view, vmf->pgoff, 1);
 }
 
-/* A copy of @from for vmf->address, or an ERR_PTR. */
-static struct page *copy_make(struct cowpool_view *view, struct vm_fault *vmf,
-			      struct page *from)
-{
-	struct page *copy;
-	int err;
-
-	copy = cowpool_private_alloc(&view->spares, view_writes_many(view),
-				     vmf->vma, vmf->address);
-	if (IS_ERR(copy))
-		return copy;
-	err = cowpool_private_fill(copy, from, vmf->vma, vmf->address);
-	if (err) {
-		cow_page_put(copy);
-		return ERR_PTR(err);
-	}
-	return copy;
-}
-
 /*
  * Makes the view's page at vmf->pgoff exclusive and grants it, copying it if
  * need be. @mapped tells that an entry stands.
@@ -327,7 +308,9 @@ static struct page *make_exclusive(struct cowpool_view *view,
 				get_page(from);
 				mutex_unlock(&view->lock);
 			}
-			copy = copy_make(view, vmf, from);
+			copy = cowpool_private_copy(from, &view->spares,
+						    view_writes_many(view),
+						    vmf->vma, vmf->address);
 			if (!alone)
 				mutex_lock(&view->lock);
 			err = PTR_ERR_OR_ZERO(copy);

@@ -124,22 +124,10 @@ static struct page *batch_alloc(struct cowpool_spares *spares)
 	return page;
 }
 
-/**
- * cowpool_private_alloc() - get a frame for a private page
- * @spares: the view's, or NULL
- * @many: the view is expected to write many pages
- * @vma: the VMA that the page will be mapped in: its memory policy is obeyed, or
- *	that of the running task if it has none. NULL if there is no such VMA
- * @addr: where in @vma
- *
- * The frame is charged to the memory cgroup of the running task, and ready for
- * cow_path_set() once it has its content. cow_page_put() gives it back.
- *
- * Return: the page, or an ERR_PTR: -ENOMEM, or -EDQUOT over the module's limit.
- */
-struct page *cowpool_private_alloc(struct cowpool_spares *spares, bool many,
-				   struct vm_area_struct *vma,
-				   unsigned long addr)
+/* As cowpool_private_copy(), but without the content. */
+static struct page *private_alloc(struct cowpool_spares *spares, bool many,
+				  struct vm_area_struct *vma,
+				  unsigned long addr)
 {
 	bool policy = policy_set(vma);
 	bool ahead = spares && !policy;
@@ -207,17 +195,8 @@ int cowpool_page_copy(struct page *to, struct page *from,
 	return 0;
 }
 
-/**
- * cowpool_private_fill() - copy into a frame
- * @page: from cowpool_private_alloc(), not filled before
- * @from: the page to copy
- * @vma: the VMA that the page will be mapped in, or NULL
- * @addr: where in @vma
- *
- * Return: as cowpool_page_copy().
- */
-int cowpool_private_fill(struct page *page, struct page *from,
-			 struct vm_area_struct *vma, unsigned long addr)
+static int private_fill(struct page *page, struct page *from,
+			struct vm_area_struct *vma, unsigned long addr)
 {
 	/* For all that is known here, it is not what the pool holds. */
 	folio_set_dirty(page_folio(page));
@@ -228,6 +207,39 @@ int cowpool_private_fill(struct page *page, struct page *from,
 		return 0;
 	}
 	return cowpool_page_copy(page, from, vma, addr);
+}
+
+/**
+ * cowpool_private_copy() - make a private page
+ * @from: the page to copy
+ * @spares: the view's, or NULL
+ * @many: the view is expected to write many pages
+ * @vma: the VMA that the page will be mapped in: its memory policy is obeyed, or
+ *	that of the running task if it has none. NULL if there is no such VMA
+ * @addr: where in @vma
+ *
+ * The frame is charged to the memory cgroup of the running task, and ready for
+ * cow_path_set(). cow_page_put() gives it back.
+ *
+ * Return: the page, or an ERR_PTR: -ENOMEM, -EDQUOT over the module's limit, or
+ * -EHWPOISON as cowpool_page_copy().
+ */
+struct page *cowpool_private_copy(struct page *from,
+				  struct cowpool_spares *spares, bool many,
+				  struct vm_area_struct *vma,
+				  unsigned long addr)
+{
+	struct page *copy = private_alloc(spares, many, vma, addr);
+	int err;
+
+	if (IS_ERR(copy))
+		return copy;
+	err = private_fill(copy, from, vma, addr);
+	if (err) {
+		cow_page_put(copy);
+		return ERR_PTR(err);
+	}
+	return copy;
 }
 
 /**

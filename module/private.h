@@ -22,6 +22,9 @@
  * @lock: guards the fields below. No other lock is taken under it
  * @nr: how many
  * @page: the frames, each with a reference that is the owner's
+ *
+ * In a cache line of its own: threads change it while others only read what its
+ * owner has beside it.
  */
 struct cowpool_spares {
 	spinlock_t lock;	/* guards the fields below */
@@ -30,13 +33,12 @@ struct cowpool_spares {
 } ____cacheline_aligned_in_smp;
 
 void cowpool_spares_init(struct cowpool_spares *spares);
-struct page *cowpool_private_alloc(struct cowpool_spares *spares, bool many,
-				   struct vm_area_struct *vma,
-				   unsigned long addr);
+struct page *cowpool_private_copy(struct page *from,
+				  struct cowpool_spares *spares, bool many,
+				  struct vm_area_struct *vma,
+				  unsigned long addr);
 int cowpool_page_copy(struct page *to, struct page *from,
 		      struct vm_area_struct *vma, unsigned long addr);
-int cowpool_private_fill(struct page *page, struct page *from,
-			 struct vm_area_struct *vma, unsigned long addr);
 bool cowpool_private_held(struct page *page, int known);
 void cowpool_spares_drop(struct cowpool_spares *spares);
 

@@ -386,19 +386,18 @@ static int copy_held(unsigned long first, unsigned long nr, void *arg)
 		share->vma = vma;
 		addr = vma ? vma->vm_start +
 			     ((index - vma->vm_pgoff) << PAGE_SHIFT) : 0;
-		copy = cowpool_private_alloc(NULL, false, vma, addr);
+		copy = cowpool_private_copy(page, NULL, false, vma, addr);
+		/* What is lost may be shared: it is nobody's content. */
+		if (copy == ERR_PTR(-EHWPOISON))
+			continue;
 		if (IS_ERR(copy))
 			return PTR_ERR(copy);
 		cow_tree_lookup(share->to, index, &path);
-		err = cowpool_private_fill(copy, page, vma, addr) ?:
-		      cow_tree_unshare(share->to, &path, GFP_KERNEL_ACCOUNT);
-		if (err)
+		err = cow_tree_unshare(share->to, &path, GFP_KERNEL_ACCOUNT);
+		if (err) {
 			cow_page_put(copy);
-		/* What is lost may be shared: it is nobody's content. */
-		if (err == -EHWPOISON)
-			continue;
-		if (err)
 			return err;
+		}
 		cow_path_set(&path, copy);
 		cow_page_put(page);
 		share->copies++;

@@ -17,7 +17,7 @@ points+=,finish_mkwrite_fault,wp_page_reuse,unmap_mapping_pages,unmap_page_range
 points+=,zap_page_range_single,flush_tlb_mm_range,tlb_finish_mmu
 # Ours, all of which must be there
 ours=cow_tree_unshare,cow_tree_restore,cow_tree_share,cow_path_grant,cow_page_put
-ours+=,cowpool_private_fill,cowpool_private_held,cowpool_view_share,cowpool_view_drop
+ours+=,cowpool_private_copy,cowpool_private_held,cowpool_view_share,cowpool_view_drop
 ours+=,cowpool_pool_get,cow_store_use
 
 # races_pools comes last: it unloads the module, and our functions wait no more.
