@@ -125,6 +125,19 @@ static inline int pool_filled(struct __test_metadata *_metadata, size_t pages)
 	return fd;
 }
 
+/* A pool, or a memfd that is to behave like one, without content. */
+static inline int pool_or_memfd(struct __test_metadata *_metadata, bool pool, size_t pages)
+{
+	int fd;
+
+	if (pool)
+		return pool_create(_metadata, pages, NULL, 0);
+	fd = memfd_create("reference", 0);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ftruncate(fd, pages * PAGE));
+	return fd;
+}
+
 static inline uint64_t pool_page_tag(struct __test_metadata *_metadata, int fd,
 				     size_t page)
 {
@@ -182,21 +195,40 @@ static inline uint64_t view_copies(struct __test_metadata *_metadata, int fd,
 	return c.copies_first_touch + c.copies_after_read;
 }
 
+static inline void file_write(struct __test_metadata *_metadata, const char *path,
+			      const char *value)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	ASSERT_LE(0, fd) TH_LOG("%s: %s", path, strerror(errno));
+	ASSERT_EQ((ssize_t)strlen(value), write(fd, value, strlen(value)))
+		TH_LOG("%s: %s: %s", path, value, strerror(errno));
+	close(fd);
+}
+
+/* The number behind @key, or the first one in the file. */
+static inline uint64_t file_value(struct __test_metadata *_metadata, const char *path,
+				  const char *key)
+{
+	FILE *file = fopen(path, "r");
+	char line[256];
+	uint64_t value;
+	bool found = false;
+
+	ASSERT_NE(NULL, file) TH_LOG("%s: %s", path, strerror(errno));
+	while (!found && fgets(line, sizeof(line), file))
+		found = !strncmp(line, key, strlen(key)) &&
+			sscanf(line + strlen(key), "%" SCNu64, &value) == 1;
+	fclose(file);
+	ASSERT_TRUE(found) TH_LOG("no \"%s\" in %s", key, path);
+	return value;
+}
+
 /* One value of debugfs's stats. */
 static inline uint64_t stat_value(struct __test_metadata *_metadata,
 				  const char *name)
 {
-	FILE *file = fopen(DEBUGFS "stats", "r");
-	char seen[64];
-	uint64_t value;
-	bool found = false;
-
-	ASSERT_NE(NULL, file) TH_LOG(DEBUGFS "stats: %s", strerror(errno));
-	while (!found && fscanf(file, "%63s %" SCNu64, seen, &value) == 2)
-		found = !strcmp(seen, name);
-	fclose(file);
-	ASSERT_TRUE(found) TH_LOG("no %s in " DEBUGFS "stats", name);
-	return value;
+	return file_value(_metadata, DEBUGFS "stats", name);
 }
 
 /* The physical page that stands in the page table at @addr, 0 for none. */

@@ -409,11 +409,16 @@ static inline int transferred(struct scene *s, ssize_t n, size_t asked)
 #define PART_PAGES	99
 
 /* A page that somebody holds has to be copied at once. */
-static inline void prepare_held(struct __test_metadata *_metadata, struct scene *s)
+static inline void page_hold(struct __test_metadata *_metadata, struct scene *s, void *addr)
 {
-	struct iovec iovec = { page_at(s->view, OWN), PAGE };
+	struct iovec iovec = { addr, PAGE };
 
 	ASSERT_EQ((ssize_t)PAGE, vmsplice(s->pipe[1], &iovec, 1, 0));
+}
+
+static inline void prepare_held(struct __test_metadata *_metadata, struct scene *s)
+{
+	page_hold(_metadata, s, page_at(s->view, OWN));
 }
 
 static inline void walk_all(struct __test_metadata *_metadata, struct scene *s,

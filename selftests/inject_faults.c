@@ -217,12 +217,9 @@ static int run_fork(struct scene *s)
 /* A view of the snapshot, with a page of its own that somebody holds */
 static void prepare_view_of_snapshot(struct __test_metadata *_metadata, struct scene *s)
 {
-	struct iovec iovec;
-
 	s->map = view_map(_metadata, s->snapshot, PAGES);
 	page_set(page_at(s->map, OWN), TAG(4, OWN));
-	iovec = (struct iovec){ page_at(s->map, OWN), PAGE };
-	ASSERT_EQ((ssize_t)PAGE, vmsplice(s->pipe[1], &iovec, 1, 0));
+	page_hold(_metadata, s, page_at(s->map, OWN));
 }
 
 /* A part goes in which the snapshot has pages, but a view without content none. */

@@ -11,35 +11,6 @@
 #define MIB	(1UL << 20)
 #define PAGES	(32 * MIB / PAGE)
 
-static void file_write(struct __test_metadata *_metadata, const char *path,
-		       const char *value)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	ASSERT_LE(0, fd) TH_LOG("%s: %s", path, strerror(errno));
-	ASSERT_LT(0, write(fd, value, strlen(value)))
-		TH_LOG("%s: %s", path, strerror(errno));
-	close(fd);
-}
-
-/* The number behind @key, or the first one in the file. */
-static uint64_t file_value(struct __test_metadata *_metadata, const char *path,
-			   const char *key)
-{
-	FILE *file = fopen(path, "r");
-	char line[256];
-	uint64_t value;
-	bool found = false;
-
-	ASSERT_NE(NULL, file) TH_LOG("%s: %s", path, strerror(errno));
-	while (!found && fgets(line, sizeof(line), file))
-		found = !strncmp(line, key, strlen(key)) &&
-			sscanf(line + strlen(key), "%" SCNu64, &value) == 1;
-	fclose(file);
-	ASSERT_TRUE(found) TH_LOG("no \"%s\" in %s", key, path);
-	return value;
-}
-
 FIXTURE(memcg) {
 	int fd;
 	char *view;

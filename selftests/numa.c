@@ -3,6 +3,7 @@
  * Memory nodes: copies are where the memory policy of the view's VMA says, else
  * that of the task, else near to who writes, as with anonymous memory.
  */
+#include "nodes.h"
 #include "snapshot.h"
 
 #include <linux/mempolicy.h>
@@ -11,28 +12,6 @@
 #define PAGES		200
 /* After so many copies frames are allocated ahead. */
 #define MANY		80
-
-/* Runs on a processor of the node from now on, if it has one. */
-static bool run_on(int node)
-{
-	cpu_set_t set;
-	unsigned int on;
-
-	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		CPU_ZERO(&set);
-		CPU_SET(cpu, &set);
-		if (!sched_setaffinity(0, sizeof(set), &set) &&
-		    !syscall(SYS_getcpu, NULL, &on, NULL) && (int)on == node)
-			return true;
-	}
-	return false;
-}
-
-/* Whether there are nodes 0 and 1, and the caller runs on node 0. */
-static bool two_nodes(void)
-{
-	return !access("/sys/devices/system/node/node1/meminfo", F_OK) && run_on(0);
-}
 
 #define SKIP_REASON	"takes two nodes, the first with a processor"
 

@@ -4,6 +4,7 @@
  * What a view holds, what of it may be written in place and what was written must
  * survive that.
  */
+#include "nodes.h"
 #include "snapshot.h"
 
 #define PAGES	700
@@ -32,46 +33,24 @@ static bool setting_read(const char *path, char *value, size_t size)
 	return true;
 }
 
-static bool setting_write(const char *path, const char *value)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool good = fd >= 0 && write(fd, value, strlen(value)) > 0;
-
-	close(fd);
-	return good;
-}
-
 /* A figure of the whole machine's */
-static unsigned long vm_event(const char *name)
+static uint64_t vm_event(struct __test_metadata *_metadata, const char *name)
 {
-	const size_t length = strlen(name);
-	unsigned long value = 0;
-	char line[80];
-	FILE *file = fopen("/proc/vmstat", "r");
-
-	while (file && fgets(line, sizeof(line), file)) {
-		if (!strncmp(line, name, length) && line[length] == ' ') {
-			value = strtoul(line + length, NULL, 10);
-			break;
-		}
-	}
-	if (file)
-		fclose(file);
-	return value;
+	return file_value(_metadata, "/proc/vmstat", name);
 }
 
 /* Runs until most entries of a view are likely to have been taken away. */
-static void wait_for_marks(void)
+static void wait_for_marks(struct __test_metadata *_metadata)
 {
-	unsigned long before = vm_event("numa_pte_updates");
+	uint64_t before = vm_event(_metadata, "numa_pte_updates");
 
-	for (int i = 0; i < 200 && vm_event("numa_pte_updates") - before < PAGES; i++)
-		;
+	for (int i = 0; i < 200; i++)
+		if (vm_event(_metadata, "numa_pte_updates") - before >= PAGES)
+			break;
 }
 
 FIXTURE(balancing) {
 	int fd;
-	char *view;
 	bool on;
 };
 
@@ -82,12 +61,12 @@ FIXTURE_SETUP(balancing)
 				  sizeof(settings[i].before)))
 			SKIP(return, "takes a kernel with NUMA balancing");
 	}
-	if (access("/sys/devices/system/node/node1/meminfo", F_OK))
+	if (!two_nodes())
 		SKIP(return, "takes two nodes");
 	self->fd = pool_filled(_metadata, PAGES);
 	self->on = true;
 	for (size_t i = 0; i < ARRAY_SIZE(settings); i++)
-		EXPECT_TRUE(setting_write(settings[i].path, settings[i].value));
+		file_write(_metadata, settings[i].path, settings[i].value);
 }
 
 FIXTURE_TEARDOWN(balancing)
@@ -95,7 +74,7 @@ FIXTURE_TEARDOWN(balancing)
 	if (!self->on)
 		return;
 	for (size_t i = ARRAY_SIZE(settings); i--;)
-		EXPECT_TRUE(setting_write(settings[i].path, settings[i].before));
+		file_write(_metadata, settings[i].path, settings[i].before);
 	close(self->fd);
 }
 
@@ -116,15 +95,6 @@ static void write_third(char *view, uint64_t *tags, unsigned int round)
 	}
 }
 
-static void run_on(unsigned int cpu)
-{
-	cpu_set_t cpus;
-
-	CPU_ZERO(&cpus);
-	CPU_SET(cpu, &cpus);
-	sched_setaffinity(0, sizeof(cpus), &cpus);
-}
-
 /*
  * What was written is found by the entries. (Only of pages that RESET has kept: for
  * the balancing the others are pages of a file that is to be written to a disk.)
@@ -133,9 +103,9 @@ static void write_and_reset(struct __test_metadata *_metadata, int fd, char *vie
 			    uint64_t *tags, unsigned int round)
 {
 	write_third(view, tags, round);
-	wait_for_marks();
-	ASSERT_EQ(0, reset_try(fd, view, PAGES,
-			       COWPOOL_RESET_KEEP | COWPOOL_RESET_WRITTEN) < 0);
+	wait_for_marks(_metadata);
+	ASSERT_LE(0, reset_try(fd, view, PAGES,
+			       COWPOOL_RESET_KEEP | COWPOOL_RESET_WRITTEN));
 	for (size_t page = 0; page < PAGES; page++)
 		tags[page] = TAG(0, page);
 	expect_tags(_metadata, view, tags);
@@ -150,7 +120,7 @@ static void write_and_freeze(struct __test_metadata *_metadata, int fd, char *vi
 	int snapshot;
 
 	write_third(view, tags, round);
-	wait_for_marks();
+	wait_for_marks(_metadata);
 	snapshot = snapshot_take(_metadata, fd, view);
 	memcpy(frozen, tags, sizeof(frozen));
 	copies = view_copies(_metadata, fd, view);
@@ -165,11 +135,11 @@ static void write_and_freeze(struct __test_metadata *_metadata, int fd, char *vi
 	close(snapshot);
 }
 
-/* One round after the other on another processor, and so another node */
+/* One round after the other on another node */
 static void use(struct __test_metadata *_metadata, int fd)
 {
 	char *view = view_map(_metadata, fd, PAGES);
-	unsigned long before = vm_event("numa_hint_faults");
+	uint64_t before = vm_event(_metadata, "numa_hint_faults");
 	unsigned int rounds = how_often(20);
 	static uint64_t tags[PAGES];
 
@@ -182,7 +152,8 @@ static void use(struct __test_metadata *_metadata, int fd)
 		write_and_reset(_metadata, fd, view, tags, round);
 		write_and_freeze(_metadata, fd, view, tags, round);
 	}
-	ksft_print_msg("%lu faults of the balancing\n", vm_event("numa_hint_faults") - before);
+	ksft_print_msg("%" PRIu64 " faults of the balancing\n",
+		       vm_event(_metadata, "numa_hint_faults") - before);
 	munmap(view, PAGES * PAGE);
 }
 

@@ -14,39 +14,18 @@
 /* What is left for the process that is to be killed */
 #define ROOM		(128 * MIB)
 
-static uint64_t file_number(struct __test_metadata *_metadata, const char *path)
-{
-	FILE *file = fopen(path, "r");
-	uint64_t number;
-
-	ASSERT_NE(NULL, file) TH_LOG("%s: %s", path, strerror(errno));
-	ASSERT_EQ(1, fscanf(file, "%" SCNu64, &number));
-	fclose(file);
-	return number;
-}
-
-static void file_set(struct __test_metadata *_metadata, const char *path, uint64_t number)
-{
-	FILE *file = fopen(path, "w");
-
-	ASSERT_NE(NULL, file) TH_LOG("%s: %s", path, strerror(errno));
-	EXPECT_LT(0, fprintf(file, "%" PRIu64, number));
-	EXPECT_EQ(0, fclose(file));
-}
-
 /* Memory that can be had without a swap. */
 static uint64_t available(struct __test_metadata *_metadata)
 {
-	FILE *file = fopen("/proc/meminfo", "r");
-	char line[128];
-	uint64_t kib = 0;
+	return file_value(_metadata, "/proc/meminfo", "MemAvailable:") << 10;
+}
 
-	ASSERT_NE(NULL, file);
-	while (!kib && fgets(line, sizeof(line), file))
-		if (sscanf(line, "MemAvailable: %" SCNu64, &kib) != 1)
-			kib = 0;
-	fclose(file);
-	return kib << 10;
+static void limit_set(struct __test_metadata *_metadata, uint64_t mib)
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%" PRIu64, mib);
+	file_write(_metadata, PARAMETER, text);
 }
 
 FIXTURE(oom) {
@@ -61,20 +40,20 @@ FIXTURE_SETUP(oom)
 	self->skipped = true;
 	if (!getenv("COWPOOL_VM"))
 		SKIP(return, "not a VM of scripts/vm, which may run out of memory");
-	if (file_number(_metadata, PANIC))
+	if (file_value(_metadata, PANIC, ""))
 		SKIP(return, "the kernel would panic");
 	ASSERT_EQ(0, sysinfo(&info));
 	if (info.totalswap)
 		SKIP(return, "there is swap");
 	self->skipped = false;
-	self->limit = file_number(_metadata, PARAMETER);
-	file_set(_metadata, PARAMETER, UINT32_MAX);
+	self->limit = file_value(_metadata, PARAMETER, "");
+	limit_set(_metadata, UINT32_MAX);
 }
 
 FIXTURE_TEARDOWN_PARENT(oom)
 {
 	if (!self->skipped)
-		file_set(_metadata, PARAMETER, self->limit);
+		limit_set(_metadata, self->limit);
 }
 
 TEST_F(oom, killer_frees_views)

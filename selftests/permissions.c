@@ -303,16 +303,6 @@ FIXTURE_VARIANT(limits) {
 FIXTURE_VARIANT_ADD(limits, pool) { "max_pool_mib" };
 FIXTURE_VARIANT_ADD(limits, total) { "max_total_mib" };
 
-static void parameter_set(struct __test_metadata *_metadata, const char *path,
-			  const char *value)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	ASSERT_LE(0, fd);
-	ASSERT_EQ((ssize_t)strlen(value), write(fd, value, strlen(value)));
-	close(fd);
-}
-
 FIXTURE_SETUP(limits)
 {
 	FILE *file;
@@ -328,7 +318,7 @@ FIXTURE_SETUP(limits)
 
 FIXTURE_TEARDOWN_PARENT(limits)
 {
-	parameter_set(_metadata, self->path, self->old);
+	file_write(_metadata, self->path, self->old);
 }
 
 static void expect_largest_pool(struct __test_metadata *_metadata, int fd)
@@ -377,7 +367,7 @@ TEST_F(limits, hold)
 {
 	bool total = !strcmp(variant->parameter, "max_total_mib");
 
-	parameter_set(_metadata, self->path, "4\n");
+	file_write(_metadata, self->path, "4\n");
 	if (total)
 		expect_total(_metadata, self->fd);
 	else

@@ -11,7 +11,6 @@
 FIXTURE(private_mmap) {
 	int fd;
 	char *map;
-	bool cowpool;
 };
 
 FIXTURE_VARIANT(private_mmap) {
@@ -23,13 +22,7 @@ FIXTURE_VARIANT_ADD(private_mmap, memfd) { false };
 
 FIXTURE_SETUP(private_mmap)
 {
-	if (variant->cowpool) {
-		self->fd = pool_create(_metadata, PAGES, NULL, 0);
-	} else {
-		self->fd = memfd_create("reference", 0);
-		ASSERT_LE(0, self->fd);
-		ASSERT_EQ(0, ftruncate(self->fd, PAGES * PAGE));
-	}
+	self->fd = pool_or_memfd(_metadata, variant->cowpool, PAGES);
 	/* The last pages are holes. */
 	pool_fill(_metadata, self->fd, 0, PAGES - 10);
 	self->map = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE,

@@ -27,16 +27,6 @@ FIXTURE_VARIANT_ADD(thp, never) { "never" };
 FIXTURE_VARIANT_ADD(thp, madvise) { "madvise" };
 FIXTURE_VARIANT_ADD(thp, always) { "always" };
 
-static void setting_write(struct __test_metadata *_metadata, const char *value)
-{
-	int fd = open(SETTING, O_WRONLY | O_CLOEXEC);
-
-	ASSERT_LE(0, fd);
-	ASSERT_EQ((ssize_t)strlen(value), write(fd, value, strlen(value)))
-		TH_LOG("%s: %s", value, strerror(errno));
-	close(fd);
-}
-
 FIXTURE_SETUP(thp)
 {
 	FILE *file = fopen(SETTING, "r");
@@ -48,7 +38,7 @@ FIXTURE_SETUP(thp)
 	ASSERT_EQ(1, fscanf(file, "%*[^[][%31[^]]", self->before) ?:
 		     (rewind(file), fscanf(file, "[%31[^]]", self->before)));
 	fclose(file);
-	setting_write(_metadata, variant->setting);
+	file_write(_metadata, SETTING, variant->setting);
 	self->fd = pool_filled(_metadata, PAGES);
 	self->view = view_map(_metadata, self->fd, PAGES);
 	room = mmap(NULL, 2 * PAGES * PAGE, PROT_NONE,
@@ -61,7 +51,7 @@ FIXTURE_SETUP(thp)
 FIXTURE_TEARDOWN_PARENT(thp)
 {
 	if (self->before[0])
-		setting_write(_metadata, self->before);
+		file_write(_metadata, SETTING, self->before);
 }
 
 /* The writer of each page as it is to be, 0 for the pool. */

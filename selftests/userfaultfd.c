@@ -100,13 +100,7 @@ FIXTURE_SETUP(private)
 	self->uffd = uffd_open(UFFD_FEATURE_WP_ASYNC);
 	if (self->uffd < 0)
 		SKIP(return, "this kernel's userfaultfd has no asynchronous marks");
-	if (variant->cowpool) {
-		self->fd = pool_create(_metadata, PAGES, NULL, 0);
-	} else {
-		self->fd = memfd_create("reference", 0);
-		ASSERT_LE(0, self->fd);
-		ASSERT_EQ(0, ftruncate(self->fd, PAGES * PAGE));
-	}
+	self->fd = pool_or_memfd(_metadata, variant->cowpool, PAGES);
 	pool_fill(_metadata, self->fd, 0, PAGES);
 	self->map = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE,
 			 self->fd, 0);
