@@ -4,7 +4,7 @@
  * kernel itself takes away at the first write; they may stand where no page is, and
  * must behave as over any file.
  */
-#include "cowpool_test.h"
+#include "snapshot.h"
 
 #include <linux/userfaultfd.h>
 
@@ -89,19 +89,36 @@ FIXTURE(private) {
 };
 
 FIXTURE_VARIANT(private) {
-	bool cowpool;
+	enum { POOL, SNAPSHOT, MEMFD } of;
 };
 
-FIXTURE_VARIANT_ADD(private, pool) { true };
-FIXTURE_VARIANT_ADD(private, memfd) { false };
+FIXTURE_VARIANT_ADD(private, pool) { POOL };
+FIXTURE_VARIANT_ADD(private, snapshot) { SNAPSHOT };
+FIXTURE_VARIANT_ADD(private, memfd) { MEMFD };
+
+/* With private pages all over, so that no large folio is mapped as a whole */
+static int snapshot_instead(struct __test_metadata *_metadata, int fd)
+{
+	char *view = view_map(_metadata, fd, PAGES);
+	int snapshot;
+
+	for (size_t page = 0; page < PAGES; page += 50)
+		page_set(page_at(view, page), TAG(0, page));
+	snapshot = snapshot_take(_metadata, fd, view);
+	munmap(view, PAGES * PAGE);
+	close(fd);
+	return snapshot;
+}
 
 FIXTURE_SETUP(private)
 {
 	self->uffd = uffd_open(UFFD_FEATURE_WP_ASYNC);
 	if (self->uffd < 0)
 		SKIP(return, "this kernel's userfaultfd has no asynchronous marks");
-	self->fd = pool_or_memfd(_metadata, variant->cowpool, PAGES);
+	self->fd = pool_or_memfd(_metadata, variant->of != MEMFD, PAGES);
 	pool_fill(_metadata, self->fd, 0, PAGES);
+	if (variant->of == SNAPSHOT)
+		self->fd = snapshot_instead(_metadata, self->fd);
 	self->map = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE,
 			 self->fd, 0);
 	ASSERT_NE(MAP_FAILED, self->map);
