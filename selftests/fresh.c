@@ -4,8 +4,9 @@
  * rest of a page that was written in part, nor of a large folio, nor of a
  * private page, nor in what ioctls return.
  *
- * Free memory is made dirty first. That tells something only where the kernel
- * does not clear all memory that it allocates (init_on_alloc=0).
+ * Free memory is made dirty first, unless the kernel does it (page_poison=1). That
+ * tells something only where the kernel does not clear all memory that it allocates
+ * (init_on_alloc=0).
  */
 #include "snapshot.h"
 
@@ -33,7 +34,14 @@ FIXTURE_VARIANT_ADD(fresh, several_2_mib_folios) { 2048 };
 static void dirty_free_memory(struct __test_metadata *_metadata)
 {
 	const size_t size = 64 << 20;
+	FILE *file = fopen("/proc/cmdline", "r");
+	char parameters[4096] = "";
 
+	ASSERT_NE(NULL, file);
+	ASSERT_NE(NULL, fgets(parameters, sizeof(parameters), file));
+	fclose(file);
+	if (strstr(parameters, "page_poison=1"))
+		return;
 	for (int advice = MADV_HUGEPAGE; advice <= MADV_NOHUGEPAGE; advice++) {
 		uint64_t *words = mmap(NULL, size, PROT_READ | PROT_WRITE,
 				       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

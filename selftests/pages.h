@@ -10,7 +10,17 @@
 #include <stdint.h>
 #include <unistd.h>
 
-#define PAGE		((size_t)sysconf(_SC_PAGESIZE))
+/* Asked for once: it is what inner loops count to. */
+static inline size_t page_size(void)
+{
+	static size_t size;
+
+	if (!size)
+		size = sysconf(_SC_PAGESIZE);
+	return size;
+}
+
+#define PAGE		page_size()
 /* Pages that one PMD entry maps */
 #define PMD_PAGES	(PAGE / sizeof(uint64_t))
 
