@@ -100,6 +100,13 @@ static inline vm_fault_t cowpool_return_page(struct vm_fault *vmf,
 #error "Linux 6.14 may free a page table that a fault relies on"
 #endif
 
+/* In a fault for want of an entry: a mark of userfaultfd's is in the way. */
+static inline bool cowpool_entry_marked(struct vm_fault *vmf)
+{
+	return vmf->flags & FAULT_FLAG_ORIG_PTE_VALID &&
+	       !pte_none(vmf->orig_pte);
+}
+
 #ifdef HAVE_INSERT_PAGE_MKWRITE
 
 #define COWPOOL_CAN_INSERT	true
@@ -121,9 +128,8 @@ static inline vm_fault_t cowpool_insert_page(struct vm_fault *vmf,
 	/* The kernel could not take it for anything but an empty PMD. */
 	if (pmd_trans_huge(READ_ONCE(*vmf->pmd)))
 		return VM_FAULT_NOPAGE;
-	/* A mark of userfaultfd's is in the way: the kernel knows what to do. */
-	if (!writable && vmf->flags & FAULT_FLAG_ORIG_PTE_VALID &&
-	    !pte_none(vmf->orig_pte))
+	/* The kernel knows what to do. */
+	if (!writable && cowpool_entry_marked(vmf))
 		return cowpool_return_page(vmf, page);
 	ret = vmf_insert_page_mkwrite(vmf, page, writable);
 	/*

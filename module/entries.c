@@ -6,6 +6,7 @@
 #include <linux/mm_inline.h>
 #include <linux/mmu_notifier.h>
 #include <linux/sched.h>
+#include <linux/userfaultfd_k.h>
 
 #include "compat.h"
 #include "entries.h"
@@ -17,14 +18,16 @@
  * @view: the view. Faults in it are locked out, and the caller holds its lock
  * @vma: a VMA of it, or what fork() has made of one
  *
- * Return: false if that cannot be: the view is spread over VMAs, or others
- * mirror the page table (KVM, say), whom only a zap tells.
+ * Return: false if that cannot be: the view is spread over VMAs, others mirror the
+ * page table (KVM, say), whom only a zap tells, or fork() will copy the entries after
+ * all, for the marks of userfaultfd's that are among them.
  */
 bool cowpool_entries_begin(struct cowpool_entries *entries,
 			   struct cowpool_view *view,
 			   struct vm_area_struct *vma)
 {
-	if (view->nr_vmas > 1 || mm_has_notifiers(view->mm))
+	if (view->nr_vmas > 1 || mm_has_notifiers(view->mm) ||
+	    userfaultfd_wp(vma))
 		return false;
 	*entries = (struct cowpool_entries) {
 		.view = view,

@@ -369,7 +369,7 @@ static vm_fault_t view_write_fault(struct cowpool_view *view,
 
 	if (IS_ERR(page))
 		return fault_of_error(PTR_ERR(page));
-	if (COWPOOL_CAN_INSERT)
+	if (COWPOOL_CAN_INSERT && !cowpool_entry_marked(vmf))
 		return cowpool_insert_page(vmf, page, true);
 	/*
 	 * Exclusive pages are safe to be installed late: only who locks out
