@@ -253,10 +253,13 @@ static void unmap_replaced(struct cowpool_view *view, struct vm_fault *vmf,
 	/* Whoever does not count in mm_users any more has done what he did. */
 	smp_rmb();
 	/*
-	 * If there is no entry, a zap for a relative may have removed it that
-	 * has not flushed TLBs yet: ours flushes them.
+	 * If there is no entry, one may stand at another address of the page; or a
+	 * zap for a relative may have removed it that has not flushed TLBs yet:
+	 * ours flushes them.
 	 */
-	if (mapped || !no_entry(vmf) || zap_under_way(view))
+	if (mapped || !no_entry(vmf) ||
+	    (view->moved && READ_ONCE(view->nr_vmas) > 1) ||
+	    zap_under_way(view))
 		cowpool_view_zap(view, vmf->pgoff, 1);
 }
 

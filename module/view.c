@@ -460,7 +460,8 @@ static struct cowpool_view *view_find(struct cowpool_view *parent,
 	struct cowpool_view *view, *found = NULL;
 
 	mutex_lock(&pool->lock);
-	list_for_each_entry(view, &parent->mapping->views, node) {
+	/* fork() has just added it. */
+	list_for_each_entry_reverse(view, &parent->mapping->views, node) {
 		if (view->mm == mm) {
 			found = view;
 			break;
@@ -487,6 +488,7 @@ static struct cowpool_view *view_fork(struct cowpool_view *parent,
 	/* ->open cannot fail, and this is small. */
 	child = view_alloc(parent->mapping, mm, GFP_KERNEL | __GFP_NOFAIL);
 	cowpool_view_lock_faults(parent, NULL);
+	child->moved = parent->moved;
 	child->broken = parent->broken ||
 			cowpool_view_share(&child->tree, parent, vma);
 	if (child->broken)
@@ -507,6 +509,15 @@ static void view_open(struct vm_area_struct *vma)
 		view->nr_vmas++;
 	else
 		vma->vm_private_data = view_fork(view, vma);
+}
+
+/* The entries of a VMA are in @vma now, and it is about to go. */
+static int view_mremap(struct vm_area_struct *vma)
+{
+	struct cowpool_view *view = vma->vm_private_data;
+
+	view->moved = true;
+	return 0;
 }
 
 /*
@@ -538,6 +549,7 @@ static void view_close(struct vm_area_struct *vma)
 static const struct vm_operations_struct view_vm_ops = {
 	.open = view_open,
 	.close = view_close,
+	.mremap = view_mremap,
 	.fault = cowpool_view_fault,
 	.page_mkwrite = cowpool_view_mkwrite,
 	.map_pages = cowpool_map_pages,

@@ -100,6 +100,39 @@ static void check_mremap(struct __test_metadata *_metadata, struct scene *s, int
 	s->map = NULL;
 }
 
+static int run_mremap_part(struct scene *s)
+{
+	return outcome_of((long)mremap(page_at(s->view, PART), PART_PAGES * PAGE,
+				       PART_PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+				       s->map));
+}
+
+static void check_mremap_part(struct __test_metadata *_metadata, struct scene *s, int outcome)
+{
+	/* Moved, but then there was no memory to unmap the old place? */
+	bool both = !outcome && !access_byte(page_at(s->view, PART), LOAD);
+
+	if (outcome)
+		return;
+	if (both)
+		ksft_print_msg("two addresses\n");
+	for (size_t i = 0; i < ARRAY_SIZE(watched); i++) {
+		size_t page = watched[i];
+		void *moved = page_at(s->map, page - PART);
+
+		if (page < PART || page >= PART + PART_PAGES)
+			continue;
+		EXPECT_EQ(s->tags[page], page_tag(moved));
+		if (both) {
+			s->private += s->tags[page] == TAG(0, page);
+			view_write(s, page, 6);
+			EXPECT_EQ(s->tags[page], page_tag(moved));
+		} else {
+			s->tags[page] = UNMAPPED;
+		}
+	}
+}
+
 /* Faults, on s->page */
 
 static int run_load(struct scene *s)
@@ -265,6 +298,8 @@ TEST_F_TIMEOUT(inject_faults, mappings, 600)
 		{ "munmap", NULL, run_munmap, check_munmap, MEMORY },
 		{ "mprotect of a part", NULL, run_mprotect, check_mprotect, MEMORY },
 		{ "mremap", prepare_mremap, run_mremap, check_mremap, MEMORY },
+		{ "mremap of a part", prepare_mremap, run_mremap_part, check_mremap_part,
+		  MEMORY },
 	};
 
 	walk_all(_metadata, &self->scene, ops, ARRAY_SIZE(ops));
