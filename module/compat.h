@@ -64,6 +64,15 @@ static inline struct page *cowpool_vma_alloc_page(gfp_t gfp,
 	return folio ? &folio->page : NULL;
 }
 
+static inline unsigned long cowpool_page_flags(const struct page *page)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
+	return page->flags.f;
+#else
+	return page->flags;
+#endif
+}
+
 /*
  * Putting pages into page tables.
  *

@@ -87,12 +87,8 @@ static bool no_entry(const struct vm_fault *vmf)
 /* Why @page cannot be mapped, or 0. */
 static inline vm_fault_t page_trouble(struct page *page)
 {
-	if (unlikely(PageHWPoison(page))) {
-		/* The kernel does not set it on a driver's folio. */
-		if (folio_test_large(page_folio(page)))
-			folio_set_has_hwpoisoned(page_folio(page));
+	if (unlikely(PageHWPoison(page)))
 		return VM_FAULT_HWPOISON;
-	}
 	/* The zero page of a sparse pool could be mapped once too often. */
 	if (unlikely(page_ref_count(compound_head(page)) > INT_MAX / 2))
 		return VM_FAULT_SIGBUS;
@@ -101,8 +97,7 @@ static inline vm_fault_t page_trouble(struct page *page)
 
 /*
  * Whether the kernel may map all of a folio of the store: it fits the VMA and
- * the page table, @tree has nothing in its range, and no page of it is known to
- * be lost.
+ * the page table, @tree has nothing in its range, and no page of it is lost.
  */
 static bool whole_folio(const struct vm_fault *vmf, struct folio *folio,
 			const struct cow_tree *tree)
@@ -114,8 +109,8 @@ static bool whole_folio(const struct vm_fault *vmf, struct folio *folio,
 
 	return start <= vmf->address && start >= vmf->vma->vm_start &&
 	       end <= vmf->vma->vm_end && !((start ^ (end - 1)) & PMD_MASK) &&
-	       !folio_test_has_hwpoisoned(folio) &&
-	       !cow_tree_populated(tree, first, last);
+	       !cow_tree_populated(tree, first, last) &&
+	       !cow_store_folio_lost(folio);
 }
 
 /*

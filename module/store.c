@@ -11,6 +11,7 @@
 #include <linux/slab.h>
 #include <linux/wait_bit.h>
 
+#include "compat.h"
 #include "limits.h"
 #include "store.h"
 
@@ -168,15 +169,29 @@ static struct folio *store_folio_alloc(unsigned long index, unsigned int order)
 	return folio;
 }
 
-/* Whether a memory error has destroyed a part of a larger folio. */
-static bool folio_is_damaged(struct folio *folio)
+/**
+ * cow_store_folio_lost() - tell whether a memory error has destroyed a part
+ * @folio: a folio of a store
+ *
+ * Of a driver's folio the kernel marks the page, and not the folio. Flags are looked
+ * at together, since each fault asks that maps 2 MiB.
+ *
+ * Return: true if so.
+ */
+bool cow_store_folio_lost(struct folio *folio)
 {
-	unsigned long i;
+	unsigned long flags = 0;
+#ifdef CONFIG_MEMORY_FAILURE
+	/* At most 2 MiB, whose struct pages follow each other in memory. */
+	const struct page *page = folio_page(folio, 0);
+	const struct page *end = page + folio_nr_pages(folio);
 
-	for (i = 0; folio_test_large(folio) && i < folio_nr_pages(folio); i++)
-		if (PageHWPoison(folio_page(folio, i)))
-			return true;
-	return false;
+#pragma GCC unroll 8
+	for (; page < end; page++)
+		flags |= data_race(cowpool_page_flags(page));
+	flags &= BIT(PG_hwpoison);
+#endif
+	return flags;
 }
 
 /*
@@ -188,7 +203,7 @@ static void store_folio_free(struct folio *folio)
 	if (folio_nr_pages(folio) > BITS_PER_LONG)
 		bitmap_free(folio->private);
 	folio->private = NULL;
-	if (!folio_is_damaged(folio))
+	if (!folio_test_large(folio) || !cow_store_folio_lost(folio))
 		folio_put(folio);
 }
 

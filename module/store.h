@@ -70,6 +70,7 @@ void cow_store_write_end(struct cow_store *store);
 int cow_store_wait_writers(struct cow_store *store);
 
 struct folio *cow_store_folio(struct cow_store *store, unsigned long index);
+bool cow_store_folio_lost(struct folio *folio);
 struct page *cow_store_page(struct cow_store *store, unsigned long index);
 unsigned long cow_store_prune(struct cow_store *store, unsigned long first,
 			      unsigned long last, cow_store_needs_fn needs);
