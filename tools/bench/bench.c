@@ -32,6 +32,7 @@
 #define REPETITIONS_WALL	15
 
 #define THP_ENABLED	"/sys/kernel/mm/transparent_hugepage/enabled"
+#define SHMEM_ENABLED	"/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 #define KHUGEPAGED_SLEEP \
 	"/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs"
 
@@ -134,17 +135,20 @@ void stand_by(void)
 		pause();
 }
 
-/* All figures would be wrong if the clock counted something else. */
+/*
+ * All figures would be wrong if the clock counted something else. Without marks:
+ * those are for what is measured.
+ */
 static void check_clock(void)
 {
 	uint64_t best = UINT64_MAX;
 	int i;
 
 	for (i = 0; i < 10; i++) {
-		uint64_t loops = 50000, time = clock_start();
+		uint64_t loops = 50000, time = now();
 
 		asm volatile("1: dec %0; jnz 1b" : "+r"(loops));
-		time = clock_stop(time);
+		time = now() - time;
 		if (time < best)
 			best = time;
 	}
@@ -283,6 +287,7 @@ static void run(const struct bench_case *bench, unsigned int param)
 	snprintf(variant, sizeof(variant), bench->variant, param);
 	doing = bench->name;
 	write_setting(THP_ENABLED, bench->thp ?: "always");
+	write_setting(SHMEM_ENABLED, bench->shmem ?: "never");
 
 	worker_start(&our_worker, &bench->ours, param, !bench->wall);
 	if (compared)

@@ -73,6 +73,7 @@ struct way {
  * @params: what to do it with, one after the other, ended by 0
  * @unit: what the cost is counted in
  * @thp: the setting of transparent huge pages, or NULL for "always"
+ * @shmem: the same for memfds, or NULL for "never", which is the kernel's own
  * @wall: measured on a real clock and several processors
  * @ours: on a view
  * @theirs: the reference; without @once if there is none
@@ -83,6 +84,7 @@ struct bench_case {
 	const unsigned int *params;
 	const char *unit;
 	const char *thp;
+	const char *shmem;
 	bool wall;
 	struct way ours;
 	struct way theirs;

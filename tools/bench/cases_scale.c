@@ -21,7 +21,7 @@ static void prepare_views(struct job *job)
 	int ready[2];
 	char byte;
 
-	image_make(job, MIB(16));
+	image_make(job, MIB(64));
 	expect(!pipe(ready), "pipe");
 	switch (fork()) {
 	case -1:
@@ -54,11 +54,11 @@ static double many_views(struct job *job)
 	return (double)time / job->pages;
 }
 
-#define FORKS_STEP	16
+#define FORKS_STEP	64
 
 static void prepare_forks(struct job *job)
 {
-	image_make(job, MIB(16));
+	image_make(job, MIB(64));
 	job->mem = image_map(job, 0);
 	job->state = calloc(job->param, sizeof(pid_t));
 	expect(job->state, "calloc");
@@ -70,19 +70,37 @@ static void prepare_one_fork(struct job *job)
 	prepare_forks(job);
 }
 
+/* Each child has what was written mapped, too, and it is not its own. */
+static pid_t fork_reader(struct job *job, int ready)
+{
+	pid_t child = fork();
+	size_t page;
+
+	expect(child >= 0, "fork");
+	if (child)
+		return child;
+	for (page = 0; page < job->pages; page += FORKS_STEP)
+		*(volatile char *)(job->mem + page * PAGE);
+	expect(write(ready, "", 1) == 1, "write");
+	stand_by();
+}
+
 static double many_forks(struct job *job)
 {
 	pid_t *children = job->state;
+	int ready[2];
+	char byte;
 	unsigned int i;
 	uint64_t time;
 
+	expect(!pipe(ready), "pipe");
 	write_pages(job, job->mem, FORKS_STEP);
 	for (i = 0; i < job->param; i++) {
-		children[i] = fork();
-		expect(children[i] >= 0, "fork");
-		if (!children[i])
-			stand_by();
+		children[i] = fork_reader(job, ready[1]);
+		expect(read(ready[0], &byte, 1) == 1, "read");
 	}
+	close(ready[0]);
+	close(ready[1]);
 	read_all(job, job->mem);
 	time = clock_start();
 	write_pages(job, job->mem, FORKS_STEP);

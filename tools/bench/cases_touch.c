@@ -45,7 +45,7 @@ static double write_after_read(struct job *job)
 	return (double)time / job->pages;
 }
 
-/* Nothing can map more than 4 KiB at such an address. */
+/* At such an address a page table's entries are all that maps. */
 static double write_after_read_4k(struct job *job)
 {
 	char *mem = image_map(job, PAGE);
@@ -63,6 +63,19 @@ static double write_after_read_4k(struct job *job)
 static double read_seq(struct job *job)
 {
 	char *mem = image_map(job, 0);
+	uint64_t time;
+
+	time = clock_start();
+	read_all(job, mem);
+	time = clock_stop(time);
+	image_unmap(job, mem);
+	return (double)time / job->pages;
+}
+
+/* At such an address a page table's entries are all that maps. */
+static double read_4k(struct job *job)
+{
+	char *mem = image_map(job, PAGE);
 	uint64_t time;
 
 	time = clock_start();
@@ -134,30 +147,12 @@ static double munmap_dirty(struct job *job)
 	return (double)time / job->pages;
 }
 
-/*
- * As the kernel's copy-on-write copies, on a processor without fast string
- * instructions: 32 bytes in 12 instructions. (With them, a clock that counts
- * instructions counts a byte as one; see Documentation.)
- */
+/* As copy_page() of the kernel, and as many instructions. */
 static void copy_page(char *to, const char *from)
 {
-	size_t left = PAGE / 32;
+	size_t words = PAGE / 8;
 
-	asm volatile("1:\n\t"
-		     "mov 0(%1), %%r8\n\t"
-		     "mov 8(%1), %%r9\n\t"
-		     "mov 16(%1), %%r10\n\t"
-		     "mov 24(%1), %%r11\n\t"
-		     "lea 32(%1), %1\n\t"
-		     "mov %%r8, 0(%0)\n\t"
-		     "mov %%r9, 8(%0)\n\t"
-		     "mov %%r10, 16(%0)\n\t"
-		     "mov %%r11, 24(%0)\n\t"
-		     "lea 32(%0), %0\n\t"
-		     "dec %2\n\t"
-		     "jnz 1b"
-		     : "+r"(to), "+r"(from), "+r"(left)
-		     : : "r8", "r9", "r10", "r11", "memory", "cc");
+	asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words) : : "memory");
 }
 
 /*
@@ -273,6 +268,8 @@ static double uffd_wp(struct job *job)
 }
 
 #define SIZE	"%u MiB"
+/* The memfd has huge pages, too, for which an administrator must have asked. */
+#define HUGE	"%u MiB, huge memfd"
 #define SIMPLE(fn)						\
 	.unit = PER_PAGE,						\
 	.ours = { "cowpool", VIEW, prepare, fn },		\
@@ -283,9 +280,12 @@ static const unsigned int sizes[] = { 64, 4, 16, 0 };
 
 const struct bench_case touch_cases[] = {
 	{ "first_write", SIZE, sizes, SIMPLE(first_write) },
+	{ "first_write", HUGE, usual, SIMPLE(first_write), .shmem = "always" },
 	{ "write_after_read", SIZE, sizes, SIMPLE(write_after_read) },
+	{ "write_after_read", HUGE, usual, SIMPLE(write_after_read), .shmem = "always" },
 	{ "write_after_read_4k", SIZE, usual, SIMPLE(write_after_read_4k) },
 	{ "read_seq", SIZE, sizes, SIMPLE(read_seq) },
+	{ "read_seq", HUGE, usual, SIMPLE(read_seq), .shmem = "always" },
 	{
 		"read_random", SIZE, usual, PER_PAGE,
 		.ours = { "cowpool", VIEW, prepare_random, read_random },
@@ -294,6 +294,7 @@ const struct bench_case touch_cases[] = {
 		},
 	},
 	{ "read_4k", SIZE, usual, SIMPLE(read_seq), .thp = "never" },
+	{ "read_4k", "%u MiB, 4 KiB entries", usual, SIMPLE(read_4k), .thp = "never" },
 	{ "read_sparse_dirty", SIZE, usual, SIMPLE(read_sparse_dirty) },
 	{
 		"rewrite", SIZE, usual, PER_PAGE,
