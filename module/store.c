@@ -188,6 +188,7 @@ bool cow_store_folio_lost(struct folio *folio)
 
 #pragma GCC unroll 8
 	for (; page < end; page++)
+		/* A page that is lost this moment has to be found by the next one. */
 		flags |= data_race(cowpool_page_flags(page));
 	flags &= BIT(PG_hwpoison);
 #endif
