@@ -36,6 +36,8 @@ enum kind {
  * @kind: kind of memory
  * @param: the case's parameter
  * @pages: pages of the image
+ * @shift: how far its address is to be off a multiple of 2 MiB, which large pages
+ *	need
  * @fd: where the image is, or -1: page n begins with the 64-bit number n
  * @mem: the image in memory, or NULL
  * @order: all page numbers, shuffled
@@ -45,6 +47,7 @@ struct job {
 	enum kind kind;
 	unsigned int param;
 	size_t pages;
+	size_t shift;
 	int fd;
 	char *mem;
 	uint32_t *order;
@@ -106,7 +109,7 @@ uint64_t clock_stop(uint64_t start);
 
 /* memory.c */
 void image_make(struct job *job, size_t size);
-char *image_map(const struct job *job, size_t shift);
+char *image_map(const struct job *job);
 void image_unmap(const struct job *job, char *mem);
 void image_shuffle(struct job *job);
 void read_all(const struct job *job, const char *mem);

@@ -28,7 +28,7 @@ static void prepare_views(struct job *job)
 		fail("fork");
 	case 0:
 		while (--job->param)
-			read_all(job, image_map(job, 0));
+			read_all(job, image_map(job));
 		expect(write(ready[1], "", 1) == 1, "write");
 		stand_by();
 	}
@@ -43,7 +43,7 @@ static void prepare_one_view(struct job *job)
 
 static double many_views(struct job *job)
 {
-	char *mem = image_map(job, 0);
+	char *mem = image_map(job);
 	uint64_t time;
 
 	read_all(job, mem);
@@ -59,7 +59,7 @@ static double many_views(struct job *job)
 static void prepare_forks(struct job *job)
 {
 	image_make(job, MIB(64));
-	job->mem = image_map(job, 0);
+	job->mem = image_map(job);
 	job->state = calloc(job->param, sizeof(pid_t));
 	expect(job->state, "calloc");
 }
@@ -152,7 +152,7 @@ static void prepare_one_thread(struct job *job)
 
 static double threads(struct job *job)
 {
-	struct crew crew = { .job = job, .mem = image_map(job, 0) };
+	struct crew crew = { .job = job, .mem = image_map(job) };
 	pthread_t member[job->param];
 	unsigned int i;
 	uint64_t time;
@@ -193,7 +193,7 @@ static unsigned long read_number(const char *path, const char *format)
 static double memory(struct job *job)
 {
 	size_t written = job->pages / job->param;
-	char *mem = image_map(job, 0);
+	char *mem = image_map(job);
 	unsigned long nodes, slab;
 
 	write_pages(job, mem, job->param);

@@ -24,7 +24,7 @@
 static void prepare_alone(struct job *job)
 {
 	image_make(job, MIB(job->param));
-	job->mem = image_map(job, 0);
+	job->mem = image_map(job);
 	read_all(job, job->mem);
 }
 
@@ -192,7 +192,7 @@ static double snapshot_again(struct job *job)
 static void prepare_reset(struct job *job)
 {
 	image_make(job, MIB(64));
-	job->mem = image_map(job, 0);
+	job->mem = image_map(job);
 }
 
 static void reset(struct job *job, unsigned int flags, uint64_t pages)

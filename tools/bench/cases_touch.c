@@ -18,9 +18,16 @@ static void prepare(struct job *job)
 	image_make(job, MIB(job->param));
 }
 
+/* At such an address a page table's entries are all that maps. */
+static void prepare_4k(struct job *job)
+{
+	prepare(job);
+	job->shift = PAGE;
+}
+
 static double first_write(struct job *job)
 {
-	char *mem = image_map(job, 0);
+	char *mem = image_map(job);
 	uint64_t time;
 
 	time = clock_start();
@@ -33,22 +40,7 @@ static double first_write(struct job *job)
 
 static double write_after_read(struct job *job)
 {
-	char *mem = image_map(job, 0);
-	uint64_t time;
-
-	read_all(job, mem);
-	time = clock_start();
-	write_pages(job, mem, 1);
-	time = clock_stop(time);
-	read_all(job, mem);
-	image_unmap(job, mem);
-	return (double)time / job->pages;
-}
-
-/* At such an address a page table's entries are all that maps. */
-static double write_after_read_4k(struct job *job)
-{
-	char *mem = image_map(job, PAGE);
+	char *mem = image_map(job);
 	uint64_t time;
 
 	read_all(job, mem);
@@ -62,20 +54,7 @@ static double write_after_read_4k(struct job *job)
 
 static double read_seq(struct job *job)
 {
-	char *mem = image_map(job, 0);
-	uint64_t time;
-
-	time = clock_start();
-	read_all(job, mem);
-	time = clock_stop(time);
-	image_unmap(job, mem);
-	return (double)time / job->pages;
-}
-
-/* At such an address a page table's entries are all that maps. */
-static double read_4k(struct job *job)
-{
-	char *mem = image_map(job, PAGE);
+	char *mem = image_map(job);
 	uint64_t time;
 
 	time = clock_start();
@@ -93,7 +72,7 @@ static void prepare_random(struct job *job)
 
 static double read_random(struct job *job)
 {
-	char *mem = image_map(job, 0);
+	char *mem = image_map(job);
 	uint64_t time, sum = 0;
 	size_t i;
 
@@ -108,7 +87,7 @@ static double read_random(struct job *job)
 
 static double read_sparse_dirty(struct job *job)
 {
-	char *mem = image_map(job, 0);
+	char *mem = image_map(job);
 	uint64_t time;
 
 	write_pages(job, mem, MIB(2) / PAGE);
@@ -122,7 +101,7 @@ static double read_sparse_dirty(struct job *job)
 static void prepare_rewrite(struct job *job)
 {
 	prepare(job);
-	job->mem = image_map(job, 0);
+	job->mem = image_map(job);
 	write_pages(job, job->mem, 1);
 }
 
@@ -137,7 +116,7 @@ static double rewrite(struct job *job)
 
 static double munmap_dirty(struct job *job)
 {
-	char *mem = image_map(job, 0);
+	char *mem = image_map(job);
 	uint64_t time;
 
 	write_pages(job, mem, 1);
@@ -162,7 +141,7 @@ static void copy_page(char *to, const char *from)
 static void prepare_floor(struct job *job)
 {
 	prepare(job);
-	job->mem = image_map(job, 0);
+	job->mem = image_map(job);
 	read_all(job, job->mem);
 }
 
@@ -228,7 +207,7 @@ static void prepare_uffd(struct job *job)
 
 	expect(protector, "malloc");
 	image_make(job, size);
-	job->mem = image_map(job, 0);
+	job->mem = image_map(job);
 	protector->mem = job->mem;
 	protector->saved = mmap(NULL, size, PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -270,10 +249,11 @@ static double uffd_wp(struct job *job)
 #define SIZE	"%u MiB"
 /* The memfd has huge pages, too, for which an administrator must have asked. */
 #define HUGE	"%u MiB, huge memfd"
-#define SIMPLE(fn)						\
+#define MAPPED(prepare, fn)						\
 	.unit = PER_PAGE,						\
-	.ours = { "cowpool", VIEW, prepare, fn },		\
+	.ours = { "cowpool", VIEW, prepare, fn },			\
 	.theirs = { "memfd MAP_PRIVATE", MEMFD, prepare, fn }
+#define SIMPLE(fn)	MAPPED(prepare, fn)
 
 static const unsigned int usual[] = { 64, 0 };
 static const unsigned int sizes[] = { 64, 4, 16, 0 };
@@ -283,26 +263,17 @@ const struct bench_case touch_cases[] = {
 	{ "first_write", HUGE, usual, SIMPLE(first_write), .shmem = "always" },
 	{ "write_after_read", SIZE, sizes, SIMPLE(write_after_read) },
 	{ "write_after_read", HUGE, usual, SIMPLE(write_after_read), .shmem = "always" },
-	{ "write_after_read_4k", SIZE, usual, SIMPLE(write_after_read_4k) },
+	{ "write_after_read_4k", SIZE, usual, MAPPED(prepare_4k, write_after_read) },
 	{ "read_seq", SIZE, sizes, SIMPLE(read_seq) },
 	{ "read_seq", HUGE, usual, SIMPLE(read_seq), .shmem = "always" },
-	{
-		"read_random", SIZE, usual, PER_PAGE,
-		.ours = { "cowpool", VIEW, prepare_random, read_random },
-		.theirs = {
-			"memfd MAP_PRIVATE", MEMFD, prepare_random, read_random
-		},
-	},
+	{ "read_random", SIZE, usual, MAPPED(prepare_random, read_random) },
 	{ "read_4k", SIZE, usual, SIMPLE(read_seq), .thp = "never" },
-	{ "read_4k", "%u MiB, 4 KiB entries", usual, SIMPLE(read_4k), .thp = "never" },
-	{ "read_sparse_dirty", SIZE, usual, SIMPLE(read_sparse_dirty) },
 	{
-		"rewrite", SIZE, usual, PER_PAGE,
-		.ours = { "cowpool", VIEW, prepare_rewrite, rewrite },
-		.theirs = {
-			"memfd MAP_PRIVATE", MEMFD, prepare_rewrite, rewrite
-		},
+		"read_4k", "%u MiB, 4 KiB entries", usual,
+		MAPPED(prepare_4k, read_seq), .thp = "never"
 	},
+	{ "read_sparse_dirty", SIZE, usual, SIMPLE(read_sparse_dirty) },
+	{ "rewrite", SIZE, usual, MAPPED(prepare_rewrite, rewrite) },
 	{ "munmap_dirty", SIZE, sizes, SIMPLE(munmap_dirty) },
 	{
 		"floor", SIZE, usual, PER_PAGE,

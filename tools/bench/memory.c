@@ -60,12 +60,10 @@ void image_make(struct job *job, size_t size)
 /**
  * image_map() - map a worker's image
  * @job: the worker's
- * @shift: how far the address is to be off a multiple of 2 MiB, which large
- *	pages need
  *
  * Return: the address.
  */
-char *image_map(const struct job *job, size_t shift)
+char *image_map(const struct job *job)
 {
 	size_t size = job->pages * PAGE;
 	size_t room = size + 2 * CHUNK;
@@ -75,7 +73,7 @@ char *image_map(const struct job *job, size_t shift)
 	reserved = mmap(NULL, room, PROT_NONE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	expect(reserved != MAP_FAILED, "mmap");
-	mem = (char *)(((uintptr_t)reserved + CHUNK - 1) & ~(CHUNK - 1)) + shift;
+	mem = (char *)(((uintptr_t)reserved + CHUNK - 1) & ~(CHUNK - 1)) + job->shift;
 	expect(!munmap(reserved, room), "munmap");
 
 	mem = mmap(mem, size, PROT_READ | PROT_WRITE,
