@@ -110,11 +110,11 @@ TEST_F(races_pools, seal_against_write)
 /* What is mapped is not written: mmap() or the write is refused. */
 TEST_F(races_pools, mmap_against_write)
 {
-	unsigned int mapped = 0;
+	bool mapped = false;
 
 	crew_add(_metadata, &self->race.crew, fill, &self->race);
 	/* The writer hardly rests: on, until it has been met resting once at least. */
-	for (unsigned int n = how_often(1000); n || !mapped; n -= !!n) {
+	for (unsigned int n = how_often(1000); n || !mapped; n -= n > 0) {
 		char *view = mmap(NULL, PAGES * PAGE, PROT_READ, n % 2 ? MAP_SHARED : MAP_PRIVATE,
 				  self->race.fd, 0);
 
@@ -122,7 +122,7 @@ TEST_F(races_pools, mmap_against_write)
 			EXPECT_EQ(ETXTBSY, errno);
 			continue;
 		}
-		mapped++;
+		mapped = true;
 		EXPECT_TRUE(same_twice(self->race.fd));
 		EXPECT_LE(0, writer_of(view, PAGES));
 		munmap(view, PAGES * PAGE);
