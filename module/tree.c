@@ -413,6 +413,8 @@ bool cow_tree_populated(const struct cow_tree *tree, unsigned long first,
  */
 int cow_tree_unshare(struct cow_tree *tree, struct cow_path *path, gfp_t gfp)
 {
+	if (last_covers(tree, path->index))
+		return 0;
 	while (path->own) {
 		unsigned int level = path->own - 1;
 		unsigned int i = slot_of(path->index, path->own);
