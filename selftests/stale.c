@@ -12,6 +12,7 @@
  * The racing tests have threads that write, read and take entries away.
  */
 #include "cowpool_test.h"
+#include "rounds.h"
 
 /* The pages that are touched, as offsets into a 2 MiB range. */
 enum { SPOTS = 3, ORDERS = 6 * 8 };
@@ -279,8 +280,8 @@ FIXTURE(race) {
 
 FIXTURE_VARIANT(race) {
 	void *(*threads[3])(void *);
-	int views;		/* one after the other, */
-	int forks;		/* and so many forks of each */
+	unsigned int views;	/* one after the other, */
+	unsigned int forks;	/* and so many forks of each */
 };
 
 /* Fresh views, so that first copies race with reads; few forks or many. */
@@ -316,9 +317,11 @@ static void race_child(struct __test_metadata *_metadata, struct race *race)
 
 TEST_F(race, no_number_is_seen_again)
 {
+	const unsigned int views = how_often(variant->views);
+	const unsigned int forks = how_often(variant->forks);
 	uint64_t reads = 0;
 
-	for (int i = 0; i < variant->views; i++) {
+	for (unsigned int i = 0; i < views; i++) {
 		struct race race = {};
 		pthread_t threads[3];
 
@@ -326,7 +329,7 @@ TEST_F(race, no_number_is_seen_again)
 		for (size_t t = 0; t < 3; t++)
 			ASSERT_EQ(0, pthread_create(&threads[t], NULL,
 						    variant->threads[t], &race));
-		for (int fork = 0; fork < variant->forks; fork++) {
+		for (unsigned int fork = 0; fork < forks; fork++) {
 			pid_t child = child_fork(_metadata);
 
 			if (!child)
@@ -345,7 +348,7 @@ TEST_F(race, no_number_is_seen_again)
 		munmap(race.view, RACE_PAGES * PAGE);
 	}
 	/* Something did race. */
-	EXPECT_LT(variant->views, reads);
+	EXPECT_LT(views, reads);
 }
 
 /*
@@ -360,6 +363,7 @@ TEST_F(race, no_number_is_seen_again)
 #define LATE_PAGES	2048
 
 struct late {
+	size_t pages;
 	atomic_size_t turn;	/* the page that it is about */
 	char *view;
 	uint64_t stale;
@@ -378,7 +382,7 @@ static void *late_write(void *arg)
 	struct late *late = arg;
 
 	pthread_setschedparam(pthread_self(), SCHED_FIFO, &priority);
-	for (size_t page = 0; page < LATE_PAGES; page++) {
+	for (size_t page = 0; page < late->pages; page++) {
 		volatile uint64_t *word = page_at(late->view, page);
 
 		late->turn = page;
@@ -389,12 +393,13 @@ static void *late_write(void *arg)
 		late_wait();
 		late->stale += *word != TAG(9, page);
 	}
-	late->turn = LATE_PAGES;
+	late->turn = late->pages;
 	return NULL;
 }
 
 FIXTURE(late) {
 	int fd;
+	size_t pages;
 	char preempt[PREEMPT_SIZE];
 };
 
@@ -408,7 +413,8 @@ FIXTURE_VARIANT_ADD(late, page_of_a_relative) { true };
 FIXTURE_SETUP(late)
 {
 	preempt_full(self->preempt);
-	self->fd = pool_filled(_metadata, LATE_PAGES);
+	self->pages = how_often(LATE_PAGES);
+	self->fd = pool_filled(_metadata, self->pages);
 }
 
 FIXTURE_TEARDOWN_PARENT(late)
@@ -418,7 +424,10 @@ FIXTURE_TEARDOWN_PARENT(late)
 
 TEST_F(late, install)
 {
-	struct late late = { .view = view_map(_metadata, self->fd, LATE_PAGES) };
+	struct late late = {
+		.pages = self->pages,
+		.view = view_map(_metadata, self->fd, self->pages),
+	};
 	pthread_t writer;
 	cpu_set_t cpu;
 	pid_t child = 0;
@@ -428,7 +437,7 @@ TEST_F(late, install)
 	CPU_SET(sched_getcpu(), &cpu);
 	ASSERT_EQ(0, sched_setaffinity(0, sizeof(cpu), &cpu));
 	if (variant->forked) {
-		for (page = 0; page < LATE_PAGES; page++)
+		for (page = 0; page < late.pages; page++)
 			page_set(page_at(late.view, page), TAG(1, page));
 		child = child_fork(_metadata);
 		if (!child) {
@@ -437,7 +446,7 @@ TEST_F(late, install)
 		}
 	}
 	ASSERT_EQ(0, pthread_create(&writer, NULL, late_write, &late));
-	while ((page = late.turn) < LATE_PAGES) {
+	while ((page = late.turn) < late.pages) {
 		char *addr = page_at(late.view, page);
 
 		*(volatile char *)addr;
@@ -445,13 +454,13 @@ TEST_F(late, install)
 	}
 	pthread_join(writer, NULL);
 	EXPECT_EQ(0, late.stale);
-	EXPECT_EQ(variant->forked ? 2 * LATE_PAGES : LATE_PAGES,
+	EXPECT_EQ(variant->forked ? 2 * late.pages : late.pages,
 		  view_copies(_metadata, self->fd, late.view));
 	if (child) {
 		kill(child, SIGKILL);
 		ASSERT_EQ(child, waitpid(child, NULL, 0));
 	}
-	munmap(late.view, LATE_PAGES * PAGE);
+	munmap(late.view, late.pages * PAGE);
 	close(self->fd);
 }
 
