@@ -15,7 +15,7 @@ help:
 	@echo '  make check       set up, build, and run every check, in VMs'
 	@echo '  make check-debug build kernels that check themselves, once, and run the'
 	@echo '                   selftests and the stress there (KERNELS="6.12-kasan",'
-	@echo '                   TESTS="fork stale" for some; FULL=1 for a hundred times the'
+	@echo '                   TESTS="fork stale" for some; FULL=1 for ten times the'
 	@echo '                   rounds of races, and ten minutes of stress on each)'
 	@echo '  make oracle      random operations against a model, in a VM'
 	@echo '                   (OPS=1000000, to the end of a script, 0 for no end; SEED=1 KERNEL=6.12)'
@@ -110,7 +110,8 @@ DEBUG_KERNELS := 6.12-kasan 7-kasan 6.12-kcsan
 
 check-debug:
 	@scripts/setup debug
-	@$(if $(FULL),COWPOOL_ROUNDS=20 STRESS=600,COWPOOL_ROUNDS=$${COWPOOL_ROUNDS:-0.2}) TESTS='$(TESTS)' \
+	@$(if $(FULL),COWPOOL_TIMEOUT_SCALE=60 STRESS=600) \
+		COWPOOL_ROUNDS=$${COWPOOL_ROUNDS:-$(if $(FULL),2,0.2)} TESTS='$(TESTS)' \
 		scripts/check $(or $(KERNELS),$(DEBUG_KERNELS))
 
 OPS ?= 1000000
