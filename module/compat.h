@@ -154,6 +154,7 @@ static inline vm_fault_t cowpool_insert_page(struct vm_fault *vmf,
 
 #else
 
+/* Not possible: the access faults again. */
 #define COWPOOL_CAN_INSERT	false
 
 static inline void cowpool_insert_at(struct vm_area_struct *vma,
@@ -175,9 +176,6 @@ static inline int cowpool_page_table_made(pte_t *pte, unsigned long addr,
 static inline vm_fault_t cowpool_insert_page(struct vm_fault *vmf,
 					     struct page *page, bool writable)
 {
-	/* Not possible: the access faults again. */
-	if (writable)
-		return VM_FAULT_NOPAGE;
 	if (pmd_none(READ_ONCE(*vmf->pmd)) &&
 	    apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK,
 				PAGE_SIZE, cowpool_page_table_made, NULL))

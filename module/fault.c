@@ -19,6 +19,7 @@
 #include <linux/mm.h>
 #include <linux/mm_inline.h>
 #include <linux/pagemap.h>
+#include <linux/userfaultfd_k.h>
 
 #include "compat.h"
 #include "view.h"
@@ -47,20 +48,6 @@ static struct page *view_page(struct cowpool_view *view, unsigned long index)
 	       store_page(view, index);
 }
 
-/*
- * Some processor may still reach a page by an entry that was gone a moment ago:
- * a relative's zap has cleared it and not yet flushed TLBs.
- */
-static bool zap_under_way(struct cowpool_view *view)
-{
-	/* Without the page table's lock only x86 has the two in this order. */
-	if (!IS_ENABLED(CONFIG_X86))
-		return !list_is_singular(&view->mapping->views);
-	/* The entry was read before, and is cleared after this is set. */
-	smp_rmb();
-	return mm_tlb_flush_pending(view->mm);
-}
-
 /* Nobody but the running task can be in a fault in @vma's process. */
 static bool faulting_alone(const struct vm_area_struct *vma)
 {
@@ -68,20 +55,52 @@ static bool faulting_alone(const struct vm_area_struct *vma)
 	       atomic_read(&vma->vm_mm->mm_users) == 1;
 }
 
-/* Whether no entry stands at the faulting address, now. */
-static bool no_entry(const struct vm_fault *vmf)
+static bool no_entry(const struct vm_fault *vmf, pmd_t pmd)
 {
-	bool none;
-	pmd_t pmd;
+	return pmd_none(pmd) ||
+	       (!pmd_leaf(pmd) &&
+		pte_none(ptep_get(pte_offset_kernel(&pmd, vmf->address))));
+}
 
+/*
+ * Whether no processor can reach a page by an entry at the faulting address: none
+ * stands, nor is one changed, which clears it for a moment (NUMA balancing), nor is
+ * one gone that a zap for a relative, or MADV_DONTNEED, has yet to flush from TLBs.
+ * @alone tells that nobody else is there to do such things.
+ */
+static bool entry_gone(const struct vm_fault *vmf, bool alone)
+{
+	struct mm_struct *mm = vmf->vma->vm_mm;
+	pmd_t pmd = READ_ONCE(*vmf->pmd);
+	spinlock_t *ptl;	/* the page table's */
+	bool gone;
+
+	if (alone)
+		return no_entry(vmf, pmd);
 	/* The kernel may free an empty page table meanwhile, by RCU. */
 	rcu_read_lock();
 	pmd = READ_ONCE(*vmf->pmd);
-	none = pmd_none(pmd) ||
-	       (!pmd_leaf(pmd) &&
-		pte_none(ptep_get(pte_offset_kernel(&pmd, vmf->address))));
+	if (pmd_none(pmd) || pmd_leaf(pmd))
+		ptl = pmd_lockptr(mm, vmf->pmd);
+	else
+		ptl = pte_lockptr(mm, &pmd);
+	/* Entries are changed under it, and cleared after a flush is pending. */
+	spin_lock(ptl);
+	gone = pmd_same(pmd, READ_ONCE(*vmf->pmd)) && no_entry(vmf, pmd) &&
+	       !mm_tlb_flush_pending(mm);
+	spin_unlock(ptl);
 	rcu_read_unlock();
-	return none;
+	return gone;
+}
+
+/*
+ * Whether a writable entry can be put in place: no mark of userfaultfd's is in its
+ * way, nor may come there meanwhile.
+ */
+static bool can_insert(struct vm_fault *vmf)
+{
+	return COWPOOL_CAN_INSERT && !userfaultfd_wp(vmf->vma) &&
+	       !cowpool_entry_marked(vmf);
 }
 
 /* Why @page cannot be mapped, or 0. */
@@ -239,22 +258,21 @@ static int view_replace(struct cowpool_view *view, struct cow_path *path,
 static void unmap_replaced(struct cowpool_view *view, struct vm_fault *vmf,
 			   struct page *old, bool mapped)
 {
+	bool alone = faulting_alone(vmf->vma);
+
 	/*
 	 * Asked after the page was replaced: such a fault has the mm in use.
 	 * One that is over, another process's say, has left its entry.
 	 */
-	if (!faulting_alone(vmf->vma))
+	if (!alone)
 		folio_wait_locked(page_folio(old));
-	/* Whoever does not count in mm_users any more has done what he did. */
+	/* No lock: who has no relatives gets some by its own fork() only. */
+	alone = alone && data_race(list_is_singular(&view->mapping->views));
+	/* Whoever is not there any more has done what he did. */
 	smp_rmb();
-	/*
-	 * If there is no entry, one may stand at another address of the page; or a
-	 * zap for a relative may have removed it that has not flushed TLBs yet:
-	 * ours flushes them.
-	 */
-	if (mapped || !no_entry(vmf) ||
-	    (view->moved && READ_ONCE(view->nr_vmas) > 1) ||
-	    zap_under_way(view))
+	/* One may stand at another address of the page. */
+	if (mapped || !entry_gone(vmf, alone) ||
+	    (view->moved && READ_ONCE(view->nr_vmas) > 1))
 		cowpool_view_zap(view, vmf->pgoff, 1);
 }
 
@@ -367,7 +385,7 @@ static vm_fault_t view_write_fault(struct cowpool_view *view,
 
 	if (IS_ERR(page))
 		return fault_of_error(PTR_ERR(page));
-	if (COWPOOL_CAN_INSERT && !cowpool_entry_marked(vmf))
+	if (can_insert(vmf))
 		return cowpool_insert_page(vmf, page, true);
 	/*
 	 * Exclusive pages are safe to be installed late: only who locks out
@@ -432,7 +450,8 @@ vm_fault_t cowpool_view_mkwrite(struct vm_fault *vmf)
 		return fault_of_error(PTR_ERR(page));
 	/* It was replaced: by us, or by another thread a moment ago. */
 	if (page != vmf->page)
-		return cowpool_insert_page(vmf, page, true);
+		return can_insert(vmf) ? cowpool_insert_page(vmf, page, true) :
+					 VM_FAULT_NOPAGE;
 	lock_page(page);
 	return VM_FAULT_LOCKED;
 }
