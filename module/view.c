@@ -500,24 +500,19 @@ static struct cowpool_view *view_fork(struct cowpool_view *parent,
 	return child;
 }
 
-/* A VMA was duplicated: by fork(), or within the process by a split. */
+/* A VMA was duplicated: by fork(), or within the process by a split or mremap(). */
 static void view_open(struct vm_area_struct *vma)
 {
 	struct cowpool_view *view = vma->vm_private_data;
 
-	if (vma->vm_mm == view->mm)
-		view->nr_vmas++;
-	else
+	if (vma->vm_mm != view->mm) {
 		vma->vm_private_data = view_fork(view, vma);
-}
-
-/* The entries of a VMA are in @vma now, and it is about to go. */
-static int view_mremap(struct vm_area_struct *vma)
-{
-	struct cowpool_view *view = vma->vm_private_data;
-
-	view->moved = true;
-	return 0;
+		return;
+	}
+	view->nr_vmas++;
+	/* A split's is still within the one that it comes from. */
+	if (!vma_lookup(vma->vm_mm, vma->vm_start))
+		view->moved = true;
 }
 
 /*
@@ -549,7 +544,6 @@ static void view_close(struct vm_area_struct *vma)
 static const struct vm_operations_struct view_vm_ops = {
 	.open = view_open,
 	.close = view_close,
-	.mremap = view_mremap,
 	.fault = cowpool_view_fault,
 	.page_mkwrite = cowpool_view_mkwrite,
 	.map_pages = cowpool_map_pages,

@@ -44,8 +44,8 @@ struct cowpool_mapping {
  *	its last VMA is
  * @nr_vmas: VMAs that point here. Changed under the mmap lock of @mm, held for
  *	writing or downgraded from that
- * @moved: mremap() has moved a VMA. If it then had no memory to unmap the old place,
- *	pages have two addresses. Set while faults in both are locked out
+ * @moved: mremap() has made a VMA. If it then has no memory to unmap the old place, or
+ *	the new one, pages have two addresses. Set while faults in both are locked out
  * @broken: fork could not give this view its content: every access ends in
  *	SIGBUS. Set before the view's process runs
  * @spares: frames for the next private pages; has a lock of its own
