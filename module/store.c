@@ -437,7 +437,8 @@ static struct folio *store_make_folio(struct cow_store *store,
  *
  * Return: the number of bytes copied, less than asked for if the store ends,
  * memory or a limit runs out or the source faults on the way; if there were
- * none, -ENOSPC, -ENOMEM, -EDQUOT, -EFAULT or -EINTR.
+ * none, -ENOSPC, -ENOMEM, -EDQUOT, -EFAULT, -EINTR or -EIO (a page is lost to a
+ * memory error).
  */
 ssize_t cow_store_write(struct cow_store *store, loff_t pos,
 			struct iov_iter *from)
@@ -464,6 +465,9 @@ ssize_t cow_store_write(struct cow_store *store, loff_t pos,
 		if (err)
 			break;
 		index -= folio->index;
+		err = -EIO;
+		if (PageHWPoison(folio_page(folio, index)))
+			break;
 		copied = copy_page_from_iter(folio_page(folio, index), offset,
 					     bytes, from);
 		if (copied && !test_and_set_bit(index, folio_filled(folio))) {

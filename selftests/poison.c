@@ -245,6 +245,28 @@ TEST_F(poison, page_of_relatives)
 	EXPECT_EQ(1, view_copies(_metadata, self->fd, self->view));
 }
 
+/* Nothing is written to it any more, nor is it said to be. */
+TEST_F(poison, write_to_the_pool)
+{
+	static char buffer[3 * 4096];
+	ssize_t page = PAGE;
+
+	if (3 * PAGE > sizeof(buffer))
+		SKIP(return, "pages are too large");
+	ASSERT_EQ(TAG(0, LOST), page_tag(page_at(self->view, LOST)));
+	page_poison(_metadata, page_at(self->view, LOST));
+	ASSERT_EQ(0, munmap(self->view, PAGES * PAGE));
+	EXPECT_EQ(-1, pwrite(self->fd, buffer, 1, LOST * PAGE + 5));
+	EXPECT_EQ(EIO, errno);
+	EXPECT_EQ(page, pwrite(self->fd, buffer, 3 * PAGE, (LOST - 1) * PAGE));
+	EXPECT_EQ(page, pwrite(self->fd, buffer, PAGE, (LOST + 1) * PAGE));
+	EXPECT_EQ(0, pool_page_tag(_metadata, self->fd, LOST - 1));
+	EXPECT_EQ(0, pool_page_tag(_metadata, self->fd, LOST + 1));
+	EXPECT_EQ(TAG(0, LOST + 2), pool_page_tag(_metadata, self->fd, LOST + 2));
+	EXPECT_EQ(-1, pread(self->fd, buffer, 1, LOST * PAGE));
+	EXPECT_EQ(EIO, errno);
+}
+
 /* System calls that would touch it report it; what they did before stays done. */
 TEST_F(poison, system_calls)
 {
