@@ -15,9 +15,14 @@
 #include "pool.h"
 #include "view.h"
 
-/* Guards the list and the names of pools, and the counters of former ones. */
+/*
+ * Guards the lists and the names of pools, and the counters of former ones. Everybody
+ * takes it, so nobody but root walks all pools: there may be any number of anonymous
+ * ones.
+ */
 static DEFINE_MUTEX(cowpool_pools_lock);
 static LIST_HEAD(pools);
+static LIST_HEAD(named_pools);
 static u64 nr_pools;
 static u64 next_id = 1;
 static struct cowpool_counters past;
@@ -43,8 +48,8 @@ static struct cowpool_pool *find_locked(const char *name)
 {
 	struct cowpool_pool *pool;
 
-	list_for_each_entry(pool, &pools, node)
-		if (pool->name[0] && !strcmp(pool->name, name))
+	list_for_each_entry(pool, &named_pools, name_node)
+		if (!strcmp(pool->name, name))
 			return pool;
 	return NULL;
 }
@@ -139,6 +144,7 @@ struct cowpool_pool *cowpool_pool_create(unsigned long nr_pages,
 	}
 	if (name[0]) {
 		strscpy(pool->name, name, sizeof(pool->name));
+		list_add_tail(&pool->name_node, &named_pools);
 		kref_get(&pool->refs);
 		pool->pins_module = pins_module;
 		if (pins_module)
@@ -305,6 +311,8 @@ static void pool_free(struct kref *refs)
 						 refs);
 
 	list_del(&pool->node);
+	if (pool->name[0])
+		list_del(&pool->name_node);
 	nr_pools--;
 	cowpool_counters_add(&past, &pool->past);
 	mutex_unlock(&cowpool_pools_lock);
@@ -346,6 +354,7 @@ int cowpool_pool_destroy(struct cowpool_pool *pool)
 		return -ENOENT;
 	}
 	pool->name[0] = '\0';
+	list_del(&pool->name_node);
 	pinned = pool->pins_module;
 	pool->pins_module = false;
 	mutex_unlock(&cowpool_pools_lock);
@@ -490,6 +499,7 @@ static void pool_counters_add(struct cowpool_pool *pool,
 		list_for_each_entry(view, &mapping->views, node) {
 			cowpool_counters_read(&now, &view->counters);
 			cowpool_counters_add(sum, &now);
+			cond_resched();
 		}
 	}
 }

@@ -43,6 +43,7 @@ struct cowpool_view;
  * @nr_pages: size
  * @node: in the list of pools; guarded by cowpool_pools_lock
  * @name: empty if anonymous; guarded by cowpool_pools_lock
+ * @name_node: in the list of named pools, if it is one; likewise
  * @pins_module: the name holds a reference on the module; likewise
  * @uid: owner
  * @gid: group
@@ -66,6 +67,7 @@ struct cowpool_pool {
 	unsigned long nr_pages;
 	struct list_head node;
 	char name[COWPOOL_NAME_SIZE];
+	struct list_head name_node;
 	bool pins_module;
 	kuid_t uid;
 	kgid_t gid;
