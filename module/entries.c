@@ -43,6 +43,9 @@ bool cowpool_entries_begin(struct cowpool_entries *entries,
 /**
  * cowpool_entries_end() - no entry is used any more as it was before
  * @entries: the change
+ *
+ * If none was changed none was dirty, nor is there one in a TLB: the kernel flushes
+ * dirty entries that it takes away before others can see that they are gone.
  */
 void cowpool_entries_end(struct cowpool_entries *entries)
 {
@@ -64,7 +67,7 @@ static void table_enter(struct cowpool_entries *entries, unsigned long addr)
 	pgd_t *pgd = pgd_offset(mm, addr);
 	p4d_t *p4d;
 	pud_t *pud;
-	pmd_t *pmd;
+	pmd_t *pmd, entry;
 
 	entries->table = NULL;
 	entries->base = addr & PMD_MASK;
@@ -77,10 +80,12 @@ static void table_enter(struct cowpool_entries *entries, unsigned long addr)
 	if (pud_none(*pud))
 		return;
 	pmd = pmd_offset(pud, addr);
-	if (pmd_none(*pmd) || pmd_leaf(*pmd))
+	/* A relative's zap may take a PMD entry away. */
+	entry = READ_ONCE(*pmd);
+	if (pmd_none(entry) || pmd_leaf(entry))
 		return;
-	entries->table = pte_offset_kernel(pmd, entries->base);
-	entries->ptl = pte_lockptr(mm, pmd);
+	entries->table = pte_offset_kernel(&entry, entries->base);
+	entries->ptl = pte_lockptr(mm, &entry);
 }
 
 /* Returns whether the entry was changed. */

@@ -47,27 +47,6 @@ unsigned long cow_tree_nodes(void)
 	return atomic_long_read(&nr_nodes);
 }
 
-/*
- * The number of leaf slots that point to a page lives in its ->private, which
- * belongs to whoever allocated the page.
- */
-static atomic_long_t *page_slots(struct page *page)
-{
-	BUILD_BUG_ON(sizeof(page->private) != sizeof(atomic_long_t));
-	return (atomic_long_t *)&page->private;
-}
-
-/**
- * cow_page_init() - prepare a new page for cow_path_set()
- * @page: an order-0 page that belongs to the caller
- *
- * The page counts one slot: the one that it is about to be put into.
- */
-void cow_page_init(struct page *page)
-{
-	atomic_long_set(page_slots(page), 1);
-}
-
 /**
  * cow_page_put() - drop one leaf slot's reference on a page
  * @page: the page
@@ -77,13 +56,13 @@ void cow_page_init(struct page *page)
  */
 void cow_page_put(struct page *page)
 {
-	if (atomic_long_dec_and_test(page_slots(page)))
+	if (atomic_long_dec_and_test(cow_page_slots(page)))
 		cow_pages_free(&page, 1);
 }
 
 static bool page_is_sole(struct page *page)
 {
-	return atomic_long_read_acquire(page_slots(page)) == 1;
+	return atomic_long_read_acquire(cow_page_slots(page)) == 1;
 }
 
 static bool node_is_sole(struct cow_node *node)
@@ -115,12 +94,6 @@ static void *node_entry(const struct cow_node *node, unsigned int i)
 	return node->populated & BIT_ULL(i) ? node->slot[i] : NULL;
 }
 
-static void node_set_entry(struct cow_node *node, unsigned int i, void *entry)
-{
-	node->slot[i] = entry;
-	node->populated |= BIT_ULL(i);
-}
-
 /**
  * struct page_batch - pages that nobody has any more
  * @nr: how many
@@ -141,7 +114,7 @@ static void page_batch_flush(struct page_batch *batch)
 /* As cow_page_put(), but the page may be freed later. */
 static void page_put(struct page *page, struct page_batch *batch)
 {
-	if (!atomic_long_dec_and_test(page_slots(page)))
+	if (!atomic_long_dec_and_test(cow_page_slots(page)))
 		return;
 	if (batch->nr == ARRAY_SIZE(batch->page))
 		page_batch_flush(batch);
@@ -207,7 +180,7 @@ static struct cow_node *node_dup(const struct cow_node *node,
 		if (level)
 			refcount_inc(&((struct cow_node *)child)->refs);
 		else
-			atomic_long_inc(page_slots(child));
+			atomic_long_inc(cow_page_slots(child));
 	}
 	return copy;
 }
@@ -428,7 +401,7 @@ int cow_tree_unshare(struct cow_tree *tree, struct cow_path *path, gfp_t gfp)
 		if (!own)
 			return -ENOMEM;
 		if (above)
-			node_set_entry(above, i, own);
+			cow_node_set(above, i, own);
 		else
 			tree->root = own;
 		if (node)
@@ -438,29 +411,6 @@ int cow_tree_unshare(struct cow_tree *tree, struct cow_path *path, gfp_t gfp)
 	}
 	tree->last = *path;
 	return 0;
-}
-
-/**
- * cow_path_set() - put a page into a slot
- * @path: from cow_tree_unshare()
- * @page: a page after cow_page_init(), whose reference passes to the slot
- *
- * What the slot held before keeps its count: the caller has looked it up and
- * calls cow_page_put() when it is no longer mapped.
- */
-void cow_path_set(struct cow_path *path, struct page *page)
-{
-	node_set_entry(path->node[0], slot_of(path->index, 0), page);
-}
-
-/**
- * cow_path_granted() - may the slot's page stand writable in page tables?
- * @path: from cow_tree_lookup()
- */
-bool cow_path_granted(const struct cow_path *path)
-{
-	return !path->own &&
-	       path->node[0]->granted & BIT_ULL(slot_of(path->index, 0));
 }
 
 /**
@@ -589,11 +539,13 @@ static int node_diff(const struct cow_node *a, const struct cow_node *b,
 
 		if (in_a == in_b)
 			continue;
-		if (level)
+		if (level) {
 			err = node_diff(in_a, in_b, level - 1, index, first,
 					last, run);
-		else
+			cond_resched();
+		} else {
 			err = run_add(run, index, 1);
+		}
 	}
 	return err;
 }
@@ -641,7 +593,7 @@ static void *entry_restore(void *entry, void *from, int level,
 		return entry;
 	if (first <= base && last >= base + slot_span(level + 1) - 1) {
 		if (from && level < 0)
-			atomic_long_inc(page_slots(from));
+			atomic_long_inc(cow_page_slots(from));
 		else if (from)
 			refcount_inc(&other->refs);
 		if (entry && level < 0)
@@ -660,7 +612,7 @@ static void *entry_restore(void *entry, void *from, int level,
 				      other ? node_entry(other, i) : NULL,
 				      level - 1, index, first, last, batch);
 		if (entry)
-			node_set_entry(node, i, entry);
+			cow_node_set(node, i, entry);
 		else
 			node->populated &= ~BIT_ULL(i);
 		if (first <= index &&

@@ -24,6 +24,7 @@
 #ifndef COWPOOL_TREE_H
 #define COWPOOL_TREE_H
 
+#include <linux/atomic.h>
 #include <linux/bits.h>
 #include <linux/mm_types.h>
 #include <linux/refcount.h>
@@ -106,8 +107,6 @@ bool cow_tree_populated(const struct cow_tree *tree, unsigned long first,
 bool cow_tree_full(const struct cow_tree *tree, unsigned long first,
 		   unsigned long last);
 int cow_tree_unshare(struct cow_tree *tree, struct cow_path *path, gfp_t gfp);
-void cow_path_set(struct cow_path *path, struct page *page);
-bool cow_path_granted(const struct cow_path *path);
 void cow_path_grant(struct cow_tree *tree, struct cow_path *path);
 int cow_tree_walk_grants(const struct cow_tree *tree, cow_run_fn fn,
 			 void *arg);
@@ -118,7 +117,56 @@ int cow_tree_diff(const struct cow_tree *a, const struct cow_tree *b,
 int cow_tree_restore(struct cow_tree *tree, const struct cow_tree *from,
 		     unsigned long first, unsigned long last, gfp_t gfp);
 
-void cow_page_init(struct page *page);
+static inline void cow_node_set(struct cow_node *node, unsigned int i, void *entry)
+{
+	node->slot[i] = entry;
+	node->populated |= BIT_ULL(i);
+}
+
+/**
+ * cow_path_set() - put a page into a slot
+ * @path: from cow_tree_unshare()
+ * @page: a page after cow_page_init(), whose reference passes to the slot
+ *
+ * What the slot held before keeps its count: the caller has looked it up and
+ * calls cow_page_put() when it is no longer mapped.
+ */
+static inline void cow_path_set(struct cow_path *path, struct page *page)
+{
+	cow_node_set(path->node[0], path->index & COW_NODE_MASK, page);
+}
+
+/**
+ * cow_path_granted() - may the slot's page stand writable in page tables?
+ * @path: from cow_tree_lookup()
+ */
+static inline bool cow_path_granted(const struct cow_path *path)
+{
+	return !path->own &&
+	       path->node[0]->granted & BIT_ULL(path->index & COW_NODE_MASK);
+}
+
+/*
+ * The number of leaf slots that point to a page lives in its ->private, which
+ * belongs to whoever allocated the page.
+ */
+static inline atomic_long_t *cow_page_slots(struct page *page)
+{
+	BUILD_BUG_ON(sizeof(page->private) != sizeof(atomic_long_t));
+	return (atomic_long_t *)&page->private;
+}
+
+/**
+ * cow_page_init() - prepare a new page for cow_path_set()
+ * @page: an order-0 page that belongs to the caller
+ *
+ * The page counts one slot: the one that it is about to be put into.
+ */
+static inline void cow_page_init(struct page *page)
+{
+	atomic_long_set(cow_page_slots(page), 1);
+}
+
 void cow_page_put(struct page *page);
 
 /* Provided by the owner of the pages: the last slots let go of @pages. */
