@@ -52,6 +52,8 @@ static bool is_harmless(const char *message)
 {
 	static const char *const harmless[] = {
 		"hrtimer: ", "clocksource: ", "Huh VM_FAULT_OOM leaked out",
+		/* And how often it did not say that */
+		"pagefault_out_of_memory: ",
 		"attempted to duplicate a private mapping with mremap",
 	};
 
