@@ -55,6 +55,7 @@ static bool faulting_alone(const struct vm_area_struct *vma)
 	       atomic_read(&vma->vm_mm->mm_users) == 1;
 }
 
+/* Whether nothing stands at the faulting address, where the PMD is @pmd. */
 static bool no_entry(const struct vm_fault *vmf, pmd_t pmd)
 {
 	return pmd_none(pmd) ||
@@ -71,12 +72,12 @@ static bool no_entry(const struct vm_fault *vmf, pmd_t pmd)
 static bool entry_gone(const struct vm_fault *vmf, bool alone)
 {
 	struct mm_struct *mm = vmf->vma->vm_mm;
-	pmd_t pmd = READ_ONCE(*vmf->pmd);
 	spinlock_t *ptl;	/* the page table's */
 	bool gone;
+	pmd_t pmd;
 
 	if (alone)
-		return no_entry(vmf, pmd);
+		return no_entry(vmf, READ_ONCE(*vmf->pmd));
 	/* The kernel may free an empty page table meanwhile, by RCU. */
 	rcu_read_lock();
 	pmd = READ_ONCE(*vmf->pmd);
