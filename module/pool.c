@@ -259,8 +259,8 @@ static void pool_leave_store(struct cowpool_pool *pool)
 	list_del(&pool->store_node);
 	/* The pool that was filled shows all. */
 	if (!list_empty(&store->pools) &&
-	    list_first_entry(&store->pools, struct cowpool_pool,
-			     store_node)->tree.root)
+	    !cow_tree_empty(&list_first_entry(&store->pools, struct cowpool_pool,
+					      store_node)->tree))
 		cow_tree_diff(&pool->tree, &other->tree, 0, pool->nr_pages - 1,
 			      prune_run, &prune);
 out:

@@ -462,22 +462,34 @@ static int run_add(struct run *run, unsigned long first, unsigned long nr)
 	return err;
 }
 
+static inline int leaf_walk_grants(const struct cow_node *leaf, unsigned long base,
+				   struct run *run)
+{
+	u64 left = leaf->granted;
+	int err = 0;
+
+	for (; !err && left; left &= left - 1)
+		err = run_add(run, base + __ffs64(left), 1);
+	return err;
+}
+
+/* A leaf often has one grant only: it is not worth a call. */
 static int node_walk_grants(const struct cow_node *node, unsigned int level,
 			    unsigned long base, struct run *run)
 {
-	u64 granted = node->granted;
+	u64 left = node->granted;
 	int err = 0;
 
-	while (granted && !err) {
-		unsigned int i = __ffs64(granted);
+	if (!level)
+		return leaf_walk_grants(node, base, run);
+	for (; !err && left; left &= left - 1) {
+		unsigned int i = __ffs64(left);
+		unsigned long first = base + i * slot_span(level);
 
-		granted &= granted - 1;
-		if (level)
-			err = node_walk_grants(node->slot[i], level - 1,
-					       base + i * slot_span(level),
-					       run);
+		if (level > 1)
+			err = node_walk_grants(node->slot[i], level - 1, first, run);
 		else
-			err = run_add(run, base + i, 1);
+			err = leaf_walk_grants(node->slot[i], first, run);
 	}
 	return err;
 }

@@ -117,6 +117,15 @@ int cow_tree_diff(const struct cow_tree *a, const struct cow_tree *b,
 int cow_tree_restore(struct cow_tree *tree, const struct cow_tree *from,
 		     unsigned long first, unsigned long last, gfp_t gfp);
 
+/**
+ * cow_tree_empty() - is there no page in a tree at all?
+ * @tree: the tree
+ */
+static inline bool cow_tree_empty(const struct cow_tree *tree)
+{
+	return !tree->root;
+}
+
 static inline void cow_node_set(struct cow_node *node, unsigned int i, void *entry)
 {
 	node->slot[i] = entry;
