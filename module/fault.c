@@ -19,6 +19,7 @@
 #include <linux/mm.h>
 #include <linux/mm_inline.h>
 #include <linux/pagemap.h>
+#include <linux/smp.h>
 #include <linux/userfaultfd_k.h>
 
 #include "compat.h"
@@ -26,17 +27,19 @@
 
 /*
  * The page below an empty slot of the view's index: the store's, since the view
- * began with the pool's index. The caller holds view->lock.
+ * began with the pool's index. Needs no lock.
  */
 static inline struct page *store_page(struct cowpool_view *view, unsigned long index)
 {
-	struct folio *folio = view->near;
+	struct folio **near = &view->near[raw_smp_processor_id() %
+					  ARRAY_SIZE(view->near)];
+	struct folio *folio = READ_ONCE(*near);
 
 	if (!folio || index - folio->index >= folio_nr_pages(folio)) {
 		folio = cow_store_folio(view->mapping->pool->store, index);
 		if (!folio)
 			return cow_zero_page;
-		view->near = folio;
+		WRITE_ONCE(*near, folio);
 	}
 	return folio_page(folio, index - folio->index);
 }
@@ -215,13 +218,43 @@ static vm_fault_t fault_of_error(int err)
 	}
 }
 
-/* So many copies that frames may be allocated ahead, the spares being few. */
-static bool view_writes_many(const struct cowpool_view *view)
+/* After so many copies frames may be allocated ahead, the spares being few. */
+static enum cowpool_frame frame_to_copy_to(const struct cowpool_view *view)
 {
 	/* A guess does not need the lock. */
-	return data_race(view->counters.copies_first_touch +
-			 view->counters.copies_after_read) >=
-	       8 * COWPOOL_SPARES;
+	if (data_race(view->counters.copies_first_touch +
+		      view->counters.copies_after_read) < 8 * COWPOOL_BATCH_SPARES)
+		return COWPOOL_FRAME_ONE;
+	return COWPOOL_FRAME_BATCH;
+}
+
+/*
+ * Copies the store's page at vmf->pgoff before the lock is taken, on the chance that
+ * the view has none of its own there, as at its last write. If it has, nothing is
+ * lost but a spare.
+ *
+ * Return: the page, with a reference, and @copy; or NULL.
+ */
+static struct page *copy_ahead(struct cowpool_view *view, struct vm_fault *vmf,
+			       struct page **copy)
+{
+	struct page *from, *page;
+
+	/* A guess does not need the lock. The store may lack what a snapshot has itself. */
+	if (!data_race(view->fresh) ||
+	    !cow_tree_empty(&view->mapping->pool->tree))
+		return NULL;
+	from = store_page(view, vmf->pgoff);
+	/* The entry that stands tells. */
+	if (vmf->page && vmf->page != from)
+		return NULL;
+	page = cowpool_private_copy(from, &view->spares, COWPOOL_FRAME_SPARE,
+				    vmf->vma, vmf->address);
+	if (IS_ERR(page))
+		return NULL;
+	get_page(from);
+	*copy = page;
+	return from;
 }
 
 /*
@@ -243,7 +276,8 @@ static int view_replace(struct cowpool_view *view, struct cow_path *path,
 	cow_path_grant(&view->tree, path);
 	/* A page of the pool's own index, if it is a snapshot, is not ours. */
 	if (!old_private ||
-	    old == cow_tree_lookup(&pool->tree, path->index, NULL))
+	    (!cow_tree_empty(&pool->tree) &&
+	     old == cow_tree_lookup(&pool->tree, path->index, NULL)))
 		view->counters.private_pages++;
 	return 0;
 }
@@ -299,6 +333,8 @@ static struct page *make_exclusive(struct cowpool_view *view,
 	struct cow_path path;
 	int known, err = 0;
 
+	if (!alone)
+		from = copy_ahead(view, vmf, &copy);
 	mutex_lock(&view->lock);
 	for (;;) {
 		page = cow_tree_lookup(&view->tree, index, &path);
@@ -322,11 +358,12 @@ static struct page *make_exclusive(struct cowpool_view *view,
 				cow_page_put(copy);
 			from = page;
 			if (!alone) {
+				view->fresh = !private;
 				get_page(from);
 				mutex_unlock(&view->lock);
 			}
 			copy = cowpool_private_copy(from, &view->spares,
-						    view_writes_many(view),
+						    frame_to_copy_to(view),
 						    vmf->vma, vmf->address);
 			if (!alone)
 				mutex_lock(&view->lock);
@@ -353,13 +390,15 @@ static struct page *make_exclusive(struct cowpool_view *view,
 	}
 	if (!err && PageHWPoison(page))
 		err = -EHWPOISON;
+	if (copy) {
+		view->fresh = false;
+		cow_page_put(copy);
+	}
 	mutex_unlock(&view->lock);
 	if (from && !alone)
 		put_page(from);
 	if (replaced && private)
 		cow_page_put(from);
-	if (copy)
-		cow_page_put(copy);
 	return err ? ERR_PTR(err) : page;
 }
 

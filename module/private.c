@@ -73,12 +73,14 @@ static bool spare_fits(struct page *page)
 	       !unlikely(PageHWPoison(page));
 }
 
-static struct page *spare_take(struct cowpool_spares *spares)
+/* Takes a spare, or only one that fits, if one is no use that does not. */
+static struct page *spare_take(struct cowpool_spares *spares, bool fitting)
 {
 	struct page *page = NULL;
 
 	spin_lock(&spares->lock);
-	if (spares->nr)
+	if (spares->nr &&
+	    (!fitting || spare_fits(spares->page[spares->nr - 1])))
 		page = spares->page[--spares->nr];
 	spin_unlock(&spares->lock);
 	if (page)
@@ -98,7 +100,7 @@ static void spare_free(struct page *page)
  */
 static struct page *batch_alloc(struct cowpool_spares *spares)
 {
-	unsigned int nr = COWPOOL_SPARES, kept = 0;
+	unsigned int nr = COWPOOL_BATCH_SPARES, kept = 0;
 	struct page *page;
 
 	if (!cowpool_frames_charge(1 << COWPOOL_BATCH_ORDER))
@@ -118,14 +120,15 @@ static struct page *batch_alloc(struct cowpool_spares *spares)
 		spares->page[spares->nr++] = page + nr;
 	spin_unlock(&spares->lock);
 	this_cpu_add(spare_frames, kept);
-	/* Another thread was faster. */
+	/* Other threads were faster. */
 	for (; nr; nr--)
 		spare_free(page + nr);
 	return page;
 }
 
 /* As cowpool_private_copy(), but without the content. */
-static struct page *private_alloc(struct cowpool_spares *spares, bool many,
+static struct page *private_alloc(struct cowpool_spares *spares,
+				  enum cowpool_frame frame,
 				  struct vm_area_struct *vma,
 				  unsigned long addr)
 {
@@ -134,14 +137,16 @@ static struct page *private_alloc(struct cowpool_spares *spares, bool many,
 	struct page *page = NULL;
 
 	if (ahead)
-		page = spare_take(spares);
+		page = spare_take(spares, frame == COWPOOL_FRAME_SPARE);
 	/* Not all of them go: tasks on two nodes may take turns. */
 	if (page && !spare_fits(page)) {
 		spare_free(page);
 		page = NULL;
 		ahead = false;
 	}
-	if (ahead && many && !page)
+	if (!page && frame == COWPOOL_FRAME_SPARE)
+		return ERR_PTR(-EAGAIN);
+	if (!page && ahead && frame == COWPOOL_FRAME_BATCH)
 		page = batch_alloc(spares);
 	if (!page) {
 		if (!cowpool_frames_charge(1))
@@ -213,7 +218,7 @@ static int private_fill(struct page *page, struct page *from,
  * cowpool_private_copy() - make a private page
  * @from: the page to copy
  * @spares: the view's, or NULL
- * @many: the view is expected to write many pages
+ * @frame: where the frame may come from
  * @vma: the VMA that the page will be mapped in: its memory policy is obeyed, or
  *	that of the running task if it has none. NULL if there is no such VMA
  * @addr: where in @vma
@@ -221,15 +226,17 @@ static int private_fill(struct page *page, struct page *from,
  * The frame is charged to the memory cgroup of the running task, and ready for
  * cow_path_set(). cow_page_put() gives it back.
  *
- * Return: the page, or an ERR_PTR: -ENOMEM, -EDQUOT over the module's limit, or
- * -EHWPOISON as cowpool_page_copy().
+ * Return: the page, or an ERR_PTR: -ENOMEM, -EDQUOT over the module's limit,
+ * -EAGAIN if it was to be a spare and there is none, or -EHWPOISON as
+ * cowpool_page_copy().
  */
 struct page *cowpool_private_copy(struct page *from,
-				  struct cowpool_spares *spares, bool many,
+				  struct cowpool_spares *spares,
+				  enum cowpool_frame frame,
 				  struct vm_area_struct *vma,
 				  unsigned long addr)
 {
-	struct page *copy = private_alloc(spares, many, vma, addr);
+	struct page *copy = private_alloc(spares, frame, vma, addr);
 	int err;
 
 	if (IS_ERR(copy))

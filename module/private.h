@@ -15,7 +15,9 @@
 
 /* So many frames are allocated at once, and one of them is needed at once. */
 #define COWPOOL_BATCH_ORDER	3
-#define COWPOOL_SPARES		((1 << COWPOOL_BATCH_ORDER) - 1)
+#define COWPOOL_BATCH_SPARES	((1 << COWPOOL_BATCH_ORDER) - 1)
+/* Two threads that find no spare at the same time both have use for a batch. */
+#define COWPOOL_SPARES		(2 * COWPOOL_BATCH_SPARES)
 
 /**
  * struct cowpool_spares - frames allocated ahead
@@ -32,9 +34,22 @@ struct cowpool_spares {
 	struct page *page[COWPOOL_SPARES];
 } ____cacheline_aligned_in_smp;
 
+/**
+ * enum cowpool_frame - where the frame of a private page may come from
+ * @COWPOOL_FRAME_SPARE: it is a spare that fits, or there is none
+ * @COWPOOL_FRAME_ONE: it may be allocated
+ * @COWPOOL_FRAME_BATCH: it may be allocated, and spares with it
+ */
+enum cowpool_frame {
+	COWPOOL_FRAME_SPARE,
+	COWPOOL_FRAME_ONE,
+	COWPOOL_FRAME_BATCH,
+};
+
 void cowpool_spares_init(struct cowpool_spares *spares);
 struct page *cowpool_private_copy(struct page *from,
-				  struct cowpool_spares *spares, bool many,
+				  struct cowpool_spares *spares,
+				  enum cowpool_frame frame,
 				  struct vm_area_struct *vma,
 				  unsigned long addr);
 int cowpool_page_copy(struct page *to, struct page *from,

@@ -386,7 +386,8 @@ static int copy_held(unsigned long first, unsigned long nr, void *arg)
 		share->vma = vma;
 		addr = vma ? vma->vm_start +
 			     ((index - vma->vm_pgoff) << PAGE_SHIFT) : 0;
-		copy = cowpool_private_copy(page, NULL, false, vma, addr);
+		copy = cowpool_private_copy(page, NULL, COWPOOL_FRAME_ONE,
+					    vma, addr);
 		/* What is lost may be shared: it is nobody's content. */
 		if (copy == ERR_PTR(-EHWPOISON))
 			continue;

@@ -15,6 +15,7 @@
 #ifndef COWPOOL_VIEW_H
 #define COWPOOL_VIEW_H
 
+#include <linux/cache.h>
 #include <linux/mm_types.h>
 #include <linux/mutex.h>
 
@@ -48,11 +49,15 @@ struct cowpool_mapping {
  *	the new one, pages have two addresses. Set while faults in both are locked out
  * @broken: fork could not give this view its content: every access ends in
  *	SIGBUS. Set before the view's process runs
+ * @near: the folios of the store that were last looked up, or NULL, one for each of a
+ *	few processors: threads do not have one place in mind. They stay as long as the
+ *	pool, which shows a page of each. Not guarded: any folio will do
  * @spares: frames for the next private pages; has a lock of its own
  * @lock: guards the fields below. Whoever locks faults out may count forks and
  *	snapshots without it
  * @tree: the private pages, on top of the pool's
- * @near: the folio of the store that was last looked up, or NULL
+ * @fresh: where a thread last made a copy, or copied in vain, there was no private
+ *	page: so there may be none where the next one does
  * @around_next: what a sequence of reads would come to next. 0 at first: one that
  *	begins at the beginning is taken for a sequence
  * @counters: what happened to this view
@@ -65,11 +70,12 @@ struct cowpool_view {
 	unsigned int nr_vmas;
 	bool moved;
 	bool broken;
+	struct folio *near[4] ____cacheline_aligned_in_smp;
 	struct cowpool_spares spares;
 
 	struct mutex lock;	/* guards the fields below */
 	struct cow_tree tree;
-	struct folio *near;
+	bool fresh;
 	unsigned long around_next;
 	struct cowpool_counters counters;
 };

@@ -380,6 +380,57 @@ TEST_F(counts, racing_threads)
 	}
 }
 
+static void *idle_run(void *arg)
+{
+	pthread_barrier_wait(arg);
+	return NULL;
+}
+
+/*
+ * With threads a copy is made ahead, of the pool's page, where the last write had need
+ * of that. A page of the view's own whose entry is gone is no less found.
+ */
+TEST_F(counts, copies_ahead)
+{
+	enum { OWN = 3, BEGUN = 100 };
+	const size_t pages = 2 * BEGUN;
+	int fd = pool_filled(_metadata, pages);
+	char *view = view_map(_metadata, fd, pages);
+	uint64_t frames, copies, spares, in_vain = 0;
+	pthread_barrier_t end;
+	pthread_t idle;
+
+	pthread_barrier_init(&end, NULL, 2);
+	ASSERT_EQ(0, pthread_create(&idle, NULL, idle_run, &end));
+	for (size_t page = 0; page < BEGUN; page++)
+		page_set(page_at(view, page), TAG(1, page));
+	copies = view_copies(_metadata, fd, view);
+	frames = stat_value(_metadata, "private_frames");
+	EXPECT_EQ(BEGUN, copies);
+	EXPECT_EQ(BEGUN, frames);
+	for (size_t page = BEGUN; page < pages; page++) {
+		ASSERT_EQ(0, madvise(page_at(view, OWN), PAGE, MADV_DONTNEED));
+		spares = stat_value(_metadata, "spare_frames");
+		((volatile char *)page_at(view, OWN))[8] = 'x';
+		in_vain += spares - stat_value(_metadata, "spare_frames");
+		EXPECT_EQ(TAG(1, OWN), *(uint64_t *)page_at(view, OWN));
+		EXPECT_EQ(copies, view_copies(_metadata, fd, view));
+		EXPECT_EQ(frames, stat_value(_metadata, "private_frames"));
+		page_set(page_at(view, page), TAG(1, page));
+		EXPECT_EQ(++copies, view_copies(_metadata, fd, view));
+		EXPECT_EQ(++frames, stat_value(_metadata, "private_frames"));
+	}
+	EXPECT_LT(0, in_vain);
+	pthread_barrier_wait(&end);
+	pthread_join(idle, NULL);
+	for (size_t page = 0; page < pages; page++)
+		EXPECT_EQ(TAG(1, page), *(uint64_t *)page_at(view, page));
+	munmap(view, pages * PAGE);
+	close(fd);
+	EXPECT_EQ(0, stat_value(_metadata, "private_frames"));
+	EXPECT_EQ(0, stat_value(_metadata, "spare_frames"));
+}
+
 /* What debugfs prints after the columns of an object's own, from @row on. */
 static void counters_row(struct __test_metadata *_metadata, char *row,
 			 const struct cowpool_counters *counters)
