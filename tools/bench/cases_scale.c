@@ -112,9 +112,12 @@ static double many_forks(struct job *job)
 	return (double)time * FORKS_STEP / job->pages;
 }
 
-/* Threads write to a part each of one view, all at the same time. */
+typedef void work_fn(const struct job *job, char *mem, size_t step);
+
+/* Threads do their part of the work each, in one image, all at the same time. */
 struct crew {
 	struct job *job;
+	work_fn *work;
 	char *mem;
 	atomic_uint next;
 	atomic_uint ready;
@@ -135,7 +138,7 @@ static void *crew_member(void *arg)
 	atomic_fetch_add(&crew->ready, 1);
 	while (!atomic_load(&crew->go))
 		;
-	write_pages(&part, crew->mem + number * part.pages * PAGE, 1);
+	crew->work(&part, crew->mem + number * part.pages * PAGE, 1);
 	return NULL;
 }
 
@@ -150,9 +153,9 @@ static void prepare_one_thread(struct job *job)
 	prepare_threads(job);
 }
 
-static double threads(struct job *job)
+static double crew_run(struct job *job, work_fn *work)
 {
-	struct crew crew = { .job = job, .mem = image_map(job) };
+	struct crew crew = { .job = job, .work = work, .mem = image_map(job) };
 	pthread_t member[job->param];
 	unsigned int i;
 	uint64_t time;
@@ -170,6 +173,27 @@ static double threads(struct job *job)
 	read_all(job, crew.mem);
 	image_unmap(job, crew.mem);
 	return (double)time / job->pages;
+}
+
+static double threads(struct job *job)
+{
+	return crew_run(job, write_pages);
+}
+
+/* About as long as a first write takes. */
+static void compute(const struct job *job, char *mem, size_t step)
+{
+	volatile uint64_t number = (uintptr_t)mem;
+	size_t i;
+
+	for (i = 0; i < job->pages * 800 / step; i++)
+		number = number * 3 + 1;
+}
+
+/* What the processors themselves have to give to two threads. */
+static double threads_computing(struct job *job)
+{
+	return crew_run(job, compute);
 }
 
 static unsigned long read_number(const char *path, const char *format)
@@ -239,6 +263,21 @@ const struct bench_case scale_cases[] = {
 		.ours = { "cowpool", VIEW, prepare_threads, threads },
 		.theirs = {
 			"memfd MAP_PRIVATE", MEMFD, prepare_threads, threads
+		},
+	},
+	{
+		"threads", "%u threads, memfd alone", two, "ns/page", .wall = true,
+		.ours = { "memfd MAP_PRIVATE", MEMFD, prepare_threads, threads },
+		.theirs = { "one thread", MEMFD, prepare_one_thread, threads },
+	},
+	{
+		"threads", "%u threads, computing", two, "ns/page", .wall = true,
+		.ours = {
+			"two threads", VIEW, prepare_threads, threads_computing
+		},
+		.theirs = {
+			"one thread", VIEW, prepare_one_thread,
+			threads_computing
 		},
 	},
 	{
