@@ -4,10 +4,8 @@
  * cgroup, shared pages to no reader's; out of memory, the writer gets what
  * stock memory gets, and everybody else goes on.
  */
-#include "cowpool_test.h"
+#include "cgroup.h"
 
-#define ROOT	"/sys/fs/cgroup/"
-#define GROUP	ROOT "cowpool-selftest/"
 #define MIB	(1UL << 20)
 #define PAGES	(32 * MIB / PAGE)
 
@@ -18,23 +16,17 @@ FIXTURE(memcg) {
 
 FIXTURE_SETUP(memcg)
 {
-	if (access(ROOT "cgroup.subtree_control", W_OK))
-		SKIP(return, "no cgroup2 at " ROOT);
-	file_write(_metadata, ROOT "cgroup.subtree_control", "+memory");
-	ASSERT_EQ(0, mkdir(GROUP, 0755)) TH_LOG("%s", strerror(errno));
+	if (!cgroup_can(_metadata, "memory"))
+		SKIP(return, "no cgroup2 with memory at " CGROUP_ROOT);
+	cgroup_make(_metadata, "memory");
 	self->fd = pool_filled(_metadata, PAGES);
 	self->view = view_map(_metadata, self->fd, PAGES);
 	page_set(self->view, TAG(1, 0));
 }
 
-/* A group can be removed once its last task is quite gone. */
 FIXTURE_TEARDOWN(memcg)
 {
-	int tries = 1000;
-
-	while (rmdir(GROUP) && errno == EBUSY && tries--)
-		usleep(10000);
-	EXPECT_NE(0, access(GROUP, F_OK));
+	cgroup_remove(_metadata);
 }
 
 /* A child in the group, whose memory has a limit. */
@@ -42,10 +34,10 @@ static pid_t group_child(struct __test_metadata *_metadata, const char *limit)
 {
 	pid_t child;
 
-	file_write(_metadata, GROUP "memory.max", limit);
+	file_write(_metadata, CGROUP "memory.max", limit);
 	child = child_fork(_metadata);
 	if (!child)
-		file_write(_metadata, GROUP "cgroup.procs", "0");
+		file_write(_metadata, CGROUP "cgroup.procs", "0");
 	return child;
 }
 
@@ -58,17 +50,17 @@ TEST_F(memcg, copies_are_charged_to_the_writer)
 	if (!child) {
 		char *view = view_map(_metadata, self->fd, PAGES);
 
-		before = file_value(_metadata, GROUP "memory.current", "");
+		before = file_value(_metadata, CGROUP "memory.current", "");
 		for (size_t page = 0; page < written / PAGE; page++)
 			page_set(page_at(view, page), TAG(2, page));
 		/* Charges are kept in batches on each processor. */
 		EXPECT_LE(before + written - slack,
-			  file_value(_metadata, GROUP "memory.current", ""));
+			  file_value(_metadata, CGROUP "memory.current", ""));
 		EXPECT_GE(before + written + slack,
-			  file_value(_metadata, GROUP "memory.current", ""));
+			  file_value(_metadata, CGROUP "memory.current", ""));
 		munmap(view, PAGES * PAGE);
 		EXPECT_GE(before + slack,
-			  file_value(_metadata, GROUP "memory.current", ""));
+			  file_value(_metadata, CGROUP "memory.current", ""));
 		_exit(0);
 	}
 	child_join(_metadata, child);
@@ -87,14 +79,14 @@ TEST_F(memcg, nodes_are_charged_to_the_writer)
 	if (!child) {
 		char *view = view_map(_metadata, fd, WRITTEN * APART);
 		uint64_t nodes = stat_value(_metadata, "nodes");
-		uint64_t slab = file_value(_metadata, GROUP "memory.stat", "slab ");
+		uint64_t slab = file_value(_metadata, CGROUP "memory.stat", "slab ");
 
 		for (size_t i = 0; i < WRITTEN; i++)
 			*(volatile char *)page_at(view, i * APART) = 1;
 		EXPECT_LE(nodes + WRITTEN, stat_value(_metadata, "nodes"));
 		/* A node has 64 slots. */
 		EXPECT_LE(slab + WRITTEN * 64 * sizeof(void *),
-			  file_value(_metadata, GROUP "memory.stat", "slab ") + MIB / 4);
+			  file_value(_metadata, CGROUP "memory.stat", "slab ") + MIB / 4);
 		_exit(0);
 	}
 	child_join(_metadata, child);
@@ -133,7 +125,7 @@ TEST_F(memcg, out_of_memory)
 	ASSERT_EQ(child, waitpid(child, &status, 0));
 	EXPECT_TRUE(WIFSIGNALED(status));
 	EXPECT_EQ(SIGKILL, WTERMSIG(status));
-	EXPECT_EQ(1, file_value(_metadata, GROUP "memory.events", "oom_kill "));
+	EXPECT_EQ(1, file_value(_metadata, CGROUP "memory.events", "oom_kill "));
 
 	for (size_t page = 0; page < PAGES; page++) {
 		EXPECT_EQ(TAG(page < 1000 ? 1 : 0, page),

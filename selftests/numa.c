@@ -3,6 +3,7 @@
  * Memory nodes: copies are where the memory policy of the view's VMA says, else
  * that of the task, else near to who writes, as with anonymous memory.
  */
+#include "cgroup.h"
 #include "nodes.h"
 #include "snapshot.h"
 
@@ -364,6 +365,79 @@ TEST_F(numa, nothing_moves)
 		EXPECT_EQ(frames[page], frame_of(_metadata, pages[page]));
 		EXPECT_EQ(0, node_of(pages[page]));
 	}
+}
+
+/*
+ * For the first cpuset and after the last one the kernel patches its code, which an
+ * emulated processor may not survive while it runs there: so all but one are taken
+ * away meanwhile, in a VM.
+ */
+static void other_processors(struct __test_metadata *_metadata, const char *online)
+{
+	char path[64];
+
+	if (!getenv("COWPOOL_VM"))
+		return;
+	for (int cpu = 1; ; cpu++) {
+		snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/online", cpu);
+		if (access(path, W_OK))
+			break;
+		file_write(_metadata, path, online);
+	}
+}
+
+FIXTURE(cpuset) {
+	int fd;
+	char *view;
+	bool set;
+};
+
+FIXTURE_SETUP(cpuset)
+{
+	self->set = false;
+	if (!two_nodes())
+		SKIP(return, SKIP_REASON);
+	if (!cgroup_can(_metadata, "cpuset"))
+		SKIP(return, "no cgroup2 with cpuset at " CGROUP_ROOT);
+	self->set = true;
+	other_processors(_metadata, "0");
+	cgroup_make(_metadata, "cpuset");
+	other_processors(_metadata, "1");
+	file_write(_metadata, CGROUP "cpuset.mems", "1");
+	self->fd = pool_filled(_metadata, PAGES);
+	self->view = view_map(_metadata, self->fd, PAGES);
+}
+
+FIXTURE_TEARDOWN_PARENT(cpuset)
+{
+	if (!self->set)
+		return;
+	other_processors(_metadata, "0");
+	cgroup_remove(_metadata);
+	file_write(_metadata, CGROUP_ROOT "cgroup.subtree_control", "-cpuset");
+	other_processors(_metadata, "1");
+}
+
+/* Frames are of a node that the task may use, also those allocated ahead before. */
+TEST_F(cpuset, is_obeyed)
+{
+	struct policy near = { MPOL_DEFAULT, 0 }, far = { MPOL_BIND, 2 };
+	size_t at = spares_make(_metadata, self->view);
+	char *anon = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	file_write(_metadata, CGROUP "cgroup.procs", "0");
+	*anon = 1;
+	ASSERT_EQ(1, node_of(anon));
+	pages_set(self->view, at, 20, 1);
+	expect_placed(_metadata, self->view, far, 1, at, at + 20);
+	/* What was there before has not moved. */
+	expect_placed(_metadata, self->view, near, 1, 0, at);
+
+	file_write(_metadata, CGROUP_ROOT "cgroup.procs", "0");
+	pages_set(self->view, at + 20, 20, 1);
+	expect_placed(_metadata, self->view, near, 1, at + 20, at + 40);
+	munmap(anon, PAGE);
 }
 
 TEST_HARNESS_MAIN
