@@ -29,10 +29,8 @@
 #define DIRTY_COMPARES	512
 
 /*
- * The view at @addr in the running process, whose mmap lock is held.
- *
- * Return: the view, or an ERR_PTR: -ENOENT if there is none, -EIO if fork()
- * could not give it its content.
+ * The view at @addr in the running process, whose mmap lock is held; or
+ * ERR_PTR(-ENOENT).
  */
 static struct cowpool_view *view_at(unsigned long addr,
 				    struct vm_area_struct **vma)
@@ -41,16 +39,20 @@ static struct cowpool_view *view_at(unsigned long addr,
 
 	*vma = vma_lookup(current->mm, addr);
 	view = *vma ? cowpool_view_of(*vma) : NULL;
-	if (!view)
-		return ERR_PTR(-ENOENT);
-	return view->broken ? ERR_PTR(-EIO) : view;
+	return view ?: ERR_PTR(-ENOENT);
+}
+
+/* @view, or ERR_PTR(-EIO) if fork() could not give it its content. */
+static struct cowpool_view *view_intact(struct cowpool_view *view)
+{
+	return !IS_ERR(view) && view->broken ? ERR_PTR(-EIO) : view;
 }
 
 /*
  * The view that shows all of a range of addresses without a gap.
  *
  * Return: the view with @first, the range's first index, and @first_vma, or an
- * ERR_PTR: -EINVAL for a range that is none, -ENOENT, -EIO as view_at().
+ * ERR_PTR: -EINVAL for a range that is none, -ENOENT, or -EIO as view_intact().
  */
 static struct cowpool_view *view_at_range(unsigned long addr,
 					  unsigned long len,
@@ -76,7 +78,7 @@ static struct cowpool_view *view_at_range(unsigned long addr,
 		    (vma->vm_start >> PAGE_SHIFT) - vma->vm_pgoff != delta)
 			return ERR_PTR(-ENOENT);
 	}
-	return view;
+	return view_intact(view);
 }
 
 /**
@@ -97,7 +99,7 @@ struct cowpool_pool *cowpool_snapshot(unsigned long addr)
 
 	if (mmap_write_lock_killable(mm))
 		return ERR_PTR(-EINTR);
-	view = view_at(addr, &vma);
+	view = view_intact(view_at(addr, &vma));
 	if (IS_ERR(view)) {
 		mmap_write_unlock(mm);
 		return ERR_CAST(view);

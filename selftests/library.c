@@ -5,6 +5,7 @@
 #include "cowpool_test.h"
 
 #include <sys/resource.h>
+#include <sys/uio.h>
 
 #include "../tools/lib/cowpool.h"
 
@@ -382,6 +383,46 @@ TEST_F(library, blocks_across_fork)
 	child_join(_metadata, pid);
 	expect_tags(_metadata, block, 0, PAGES, 1);
 	EXPECT_EQ(0, cowpool_free(block));
+}
+
+/* A block that fork() could not give its content can be given back, and no more. */
+TEST_F(library, block_without_content)
+{
+	const char *limit = "/sys/module/cowpool/parameters/max_total_mib";
+	char *block = cowpool_alloc(self->size), was[24];
+	int full = pool_filled(_metadata, (1 << 20) / PAGE), ends[2];
+	struct iovec held = { block, PAGE };
+	pid_t pid;
+
+	ASSERT_NE(NULL, block);
+	pages_set(block, 0, PAGES, 1);
+	/* What a pipe holds has to be copied for the child. */
+	ASSERT_EQ(0, pipe(ends));
+	ASSERT_EQ((ssize_t)PAGE, vmsplice(ends[1], &held, 1, 0));
+	snprintf(was, sizeof(was), "%" PRIu64, file_value(_metadata, limit, ""));
+	/* There is more already. */
+	file_write(_metadata, limit, "1");
+	pid = child_fork(_metadata);
+	file_write(_metadata, limit, was);
+	if (!pid) {
+		int fd = memfd_create("delta", 0);
+
+		EXPECT_EQ(SIGBUS, access_byte(block, LOAD));
+		EXPECT_EQ(EIO, ERROR_OF_POINTER(cowpool_dup(block)));
+		EXPECT_EQ(EIO, ERROR(cowpool_snapshot(block)));
+		EXPECT_EQ(EIO, ERROR(cowpool_reset(block, self->size, 0)));
+		EXPECT_EQ(EIO, ERROR(cowpool_delta_save(block, fd, 0)));
+		EXPECT_EQ(EINVAL, ERROR(cowpool_free(block + PAGE)));
+		EXPECT_EQ(0, cowpool_free(block));
+		EXPECT_EQ(SIGSEGV, access_byte(block, LOAD));
+		_exit(0);
+	}
+	child_join(_metadata, pid);
+	expect_tags(_metadata, block, 0, PAGES, 1);
+	EXPECT_EQ(0, cowpool_free(block));
+	close(ends[0]);
+	close(ends[1]);
+	close(full);
 }
 
 #define THREADS 4

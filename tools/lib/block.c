@@ -37,7 +37,8 @@ int cowpool_whole_view_open(const void *view, size_t *size)
 	 * as the pool is long, without a gap, then it starts here and is whole.
 	 */
 	whole.len = info.size;
-	if (ioctl(fd, COWPOOL_IOC_DIRTY, &whole) < 0) {
+	/* EIO says of a whole view that it has no content. */
+	if (ioctl(fd, COWPOOL_IOC_DIRTY, &whole) < 0 && errno != EIO) {
 		if (errno == ENOENT)
 			errno = EINVAL;
 		goto fail;

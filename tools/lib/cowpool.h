@@ -41,9 +41,11 @@ extern "C" {
  *
  * Return: a descriptor (close-on-exec) of the new pool, or -1 and errno:
  * EINVAL for a size of 0 or one that cannot be had, an illegal name or mode;
- * EEXIST if the name is taken; EDQUOT if the module's max_pool_mib forbids the
- * size; ENOENT or ENXIO if the module is not loaded; EACCES without
- * permission for the device; or what open(2) gives.
+ * EEXIST if the name is taken; EPERM for the name "default" without CAP_SYS_ADMIN;
+ * EDQUOT if the module's max_pool_mib forbids the size, or its max_total_mib one
+ * more named pool; ENOMEM, also over RLIMIT_MEMLOCK; ENOENT or ENXIO if the
+ * module is not loaded; EACCES without permission for the device; or what open(2)
+ * gives.
  */
 int cowpool_create(const char *name, uint64_t size, unsigned int mode);
 
@@ -229,7 +231,8 @@ void *cowpool_alloc(size_t size);
  * one instant, as with cowpool_snapshot(). Either block can be freed first.
  *
  * Return: the new block, or NULL and errno: ENOENT if @ptr is in no view,
- * EINVAL if it is not the start of a whole one, ENOMEM.
+ * EINVAL if it is not the start of a whole one, EIO and EDQUOT as
+ * cowpool_snapshot(), ENOMEM.
  */
 void *cowpool_dup(const void *ptr);
 
@@ -239,7 +242,7 @@ void *cowpool_dup(const void *ptr);
  *	pool; or NULL, for which nothing is done
  *
  * Return: 0, or -1 and errno: ENOENT and EINVAL as cowpool_dup(). The block is
- * as it was then.
+ * as it was then. One that fork() could not give its content can be freed.
  */
 int cowpool_free(void *ptr);
 
@@ -255,8 +258,7 @@ int cowpool_free(void *ptr);
  *
  * The file's format is described in cowpool_delta(5).
  *
- * Return: 0, or -1 and errno: ENOENT and EINVAL as cowpool_dup(), ENOMEM, or
- * what write(2) gives.
+ * Return: 0, or -1 and errno: as cowpool_dup(), or what write(2) gives.
  */
 int cowpool_delta_save(const void *view, int fd, unsigned int flags);
 
