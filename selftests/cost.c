@@ -251,7 +251,7 @@ TEST_F(cost, reset_keep)
 	EXPECT_EQ(0, view_info(_metadata, self->fd, self->view).counters.reuses);
 }
 
-#define CHAIN 1000
+#define CHAIN 200
 
 /* Snapshot after snapshot, each dropped: nothing piles up. */
 TEST_F(cost, chain_of_dropped_snapshots)
@@ -285,7 +285,7 @@ TEST_F(cost, chain_of_kept_snapshots)
 	after = COST();
 	EXPECT_EQ(before.frames + CHAIN, after.frames);
 	EXPECT_EQ(before.nodes + CHAIN * variant->levels, after.nodes);
-	/* 7 and 1000 have no common divisor. */
+	/* 7 and 200 have no common divisor. */
 	for (int i = 0; i < CHAIN; i++)
 		close(snapshots[i * 7 % CHAIN]);
 	after = COST();
