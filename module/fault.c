@@ -113,7 +113,7 @@ static inline vm_fault_t page_trouble(struct page *page)
 	if (unlikely(PageHWPoison(page)))
 		return VM_FAULT_HWPOISON;
 	/* The zero page of a sparse pool could be mapped once too often. */
-	if (unlikely(page_ref_count(compound_head(page)) > INT_MAX / 2))
+	if (unlikely((unsigned int)page_ref_count(compound_head(page)) > INT_MAX / 2))
 		return VM_FAULT_SIGBUS;
 	return 0;
 }
@@ -306,8 +306,7 @@ static void unmap_replaced(struct cowpool_view *view, struct vm_fault *vmf,
 	/* Whoever is not there any more has done what he did. */
 	smp_rmb();
 	/* One may stand at another address of the page. */
-	if (mapped || !entry_gone(vmf, alone) ||
-	    (view->moved && READ_ONCE(view->nr_vmas) > 1))
+	if (mapped || !entry_gone(vmf, alone) || READ_ONCE(view->doubled))
 		cowpool_view_zap(view, vmf->pgoff, 1);
 }
 

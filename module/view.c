@@ -489,7 +489,7 @@ static struct cowpool_view *view_fork(struct cowpool_view *parent,
 	/* ->open cannot fail, and this is small. */
 	child = view_alloc(parent->mapping, mm, GFP_KERNEL | __GFP_NOFAIL);
 	cowpool_view_lock_faults(parent, NULL);
-	child->moved = parent->moved;
+	child->doubled = parent->doubled;
 	child->broken = parent->broken ||
 			cowpool_view_share(&child->tree, parent, vma);
 	if (child->broken)
@@ -499,6 +499,14 @@ static struct cowpool_view *view_fork(struct cowpool_view *parent,
 	parent->counters.forks++;
 	view_publish(child);
 	return child;
+}
+
+/* Whether @vma shows every page that @part does, of the same view. */
+static bool vma_shows_all(struct vm_area_struct *vma,
+			  struct vm_area_struct *part)
+{
+	return vma->vm_pgoff <= part->vm_pgoff &&
+	       part->vm_pgoff + vma_pages(part) <= vma->vm_pgoff + vma_pages(vma);
 }
 
 /* A VMA was duplicated: by fork(), or within the process by a split or mremap(). */
@@ -511,9 +519,9 @@ static void view_open(struct vm_area_struct *vma)
 		return;
 	}
 	view->nr_vmas++;
-	/* A split's is still within the one that it comes from. */
+	/* A split's is still within the one that it comes from; else it is mremap()'s. */
 	if (!vma_lookup(vma->vm_mm, vma->vm_start))
-		view->moved = true;
+		WRITE_ONCE(view->doubled, view->doubled + vma_pages(vma));
 }
 
 /*
@@ -525,15 +533,26 @@ static void view_open(struct vm_area_struct *vma)
 static void view_close(struct vm_area_struct *vma)
 {
 	struct cowpool_view *view = vma->vm_private_data;
+	struct vm_area_struct *other;
 
 	if (!--view->nr_vmas) {
 		view_free(view);
 		return;
 	}
-	/* What mremap() has moved, or failed to move, another one shows. */
-	if (!vma_pages(vma) || view->mm != current->mm ||
-	    view_vma(view, vma->vm_pgoff, vma_pages(vma), vma))
+	if (!vma_pages(vma) || view->mm != current->mm)
 		return;
+	/*
+	 * What mremap() has moved, or failed to move, another one shows. Only then is it
+	 * looked for: a view may have as many VMAs as a process can have, all of which
+	 * one munmap() takes away.
+	 */
+	if (view->doubled) {
+		other = view_vma(view, vma->vm_pgoff, vma_pages(vma), vma);
+		if (other && vma_shows_all(other, vma))
+			WRITE_ONCE(view->doubled, view->doubled - vma_pages(vma));
+		if (other)
+			return;
+	}
 	mutex_lock(&view->lock);
 	/* munmap() cannot fail any more, and this is a few nodes at most. */
 	cowpool_view_drop(view, vma->vm_pgoff,

@@ -45,8 +45,9 @@ struct cowpool_mapping {
  *	its last VMA is
  * @nr_vmas: VMAs that point here. Changed under the mmap lock of @mm, held for
  *	writing or downgraded from that
- * @moved: mremap() has made a VMA. If it then has no memory to unmap the old place, or
- *	the new one, pages have two addresses. Set while faults in both are locked out
+ * @doubled: pages that two VMAs show, at most: while mremap() moves one, and after that
+ *	if it had no memory to unmap the old place, or the new one. Changed as @nr_vmas,
+ *	and while faults in both are locked out
  * @broken: fork could not give this view its content: every access ends in
  *	SIGBUS. Set before the view's process runs
  * @near: the folios of the store that were last looked up, or NULL, one for each of a
@@ -68,7 +69,7 @@ struct cowpool_view {
 	u64 id;
 	struct mm_struct *mm;
 	unsigned int nr_vmas;
-	bool moved;
+	unsigned long doubled;
 	bool broken;
 	struct folio *near[4] ____cacheline_aligned_in_smp;
 	struct cowpool_spares spares;

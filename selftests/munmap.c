@@ -184,4 +184,40 @@ TEST_F(munmap, in_a_child)
 		EXPECT_EQ(expected_tag(page), page_tag(page_at(self->view, page)));
 }
 
+/*
+ * As many parts as a process may have, most of which go in one call. It takes no
+ * time to speak of; if each were looked for among the others, it would have no end.
+ * So too after one has moved.
+ */
+TEST_F_TIMEOUT(munmap, many_parts, test_timeout() / 3)
+{
+	const size_t parts = 24000, half = parts / 2, last = parts - 1;
+	int fd = pool_create(_metadata, parts, NULL, 0);
+	char *view = view_map(_metadata, fd, parts);
+	char *room = mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	for (size_t page = 99; page < parts; page += 100)
+		page_set(page_at(view, page), TAG(1, page));
+	ASSERT_NE(MAP_FAILED, room);
+	ASSERT_EQ(room, mremap(page_at(view, last), PAGE, PAGE,
+			       MREMAP_MAYMOVE | MREMAP_FIXED, room));
+	for (size_t page = 0; page < last; page += 2) {
+		ASSERT_EQ(0, mprotect(page_at(view, page), PAGE, PROT_READ))
+			TH_LOG("page %zu: %s", page, strerror(errno));
+	}
+	ASSERT_EQ(0, munmap(view, half * PAGE));
+	EXPECT_EQ(half / 100, private_pages(_metadata, fd, room));
+	for (size_t page = half + 99; page < last; page += 100)
+		EXPECT_EQ(TAG(1, page), page_tag(page_at(view, page)));
+	/* Another mapping takes their place. */
+	ASSERT_EQ(page_at(view, half),
+		  mmap(page_at(view, half), (last - half) * PAGE, PROT_NONE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	EXPECT_EQ(1, private_pages(_metadata, fd, room));
+	EXPECT_EQ(TAG(1, last), page_tag(room));
+	munmap(room, PAGE);
+	munmap(view, parts * PAGE);
+	close(fd);
+}
+
 TEST_HARNESS_MAIN
