@@ -418,6 +418,13 @@ FIXTURE_TEARDOWN_PARENT(cpuset)
 	other_processors(_metadata, "1");
 }
 
+/* Moves the caller, who may be anywhere then: older kernels forget his processors. */
+static void cpuset_enter(struct __test_metadata *_metadata, const char *procs)
+{
+	file_write(_metadata, procs, "0");
+	ASSERT_TRUE(run_on(0));
+}
+
 /* Frames are of a node that the task may use, also those allocated ahead before. */
 TEST_F(cpuset, is_obeyed)
 {
@@ -426,7 +433,7 @@ TEST_F(cpuset, is_obeyed)
 	char *anon = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	file_write(_metadata, CGROUP "cgroup.procs", "0");
+	cpuset_enter(_metadata, CGROUP "cgroup.procs");
 	*anon = 1;
 	ASSERT_EQ(1, node_of(anon));
 	pages_set(self->view, at, 20, 1);
@@ -434,7 +441,7 @@ TEST_F(cpuset, is_obeyed)
 	/* What was there before has not moved. */
 	expect_placed(_metadata, self->view, near, 1, 0, at);
 
-	file_write(_metadata, CGROUP_ROOT "cgroup.procs", "0");
+	cpuset_enter(_metadata, CGROUP_ROOT "cgroup.procs");
 	pages_set(self->view, at + 20, 20, 1);
 	expect_placed(_metadata, self->view, near, 1, at + 20, at + 40);
 	munmap(anon, PAGE);
