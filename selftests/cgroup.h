@@ -10,18 +10,23 @@
 #define CGROUP_ROOT	"/sys/fs/cgroup/"
 #define CGROUP		CGROUP_ROOT "cowpool-selftest/"
 
-static inline bool cgroup_can(struct __test_metadata *_metadata, const char *controller)
+/* Whether a file of the root group, which lists controllers, has this one. */
+static inline bool cgroup_lists(struct __test_metadata *_metadata, const char *path,
+				const char *controller)
 {
 	char line[512] = "";
-	FILE *file;
+	FILE *file = fopen(path, "r");
 
-	if (access(CGROUP_ROOT "cgroup.subtree_control", W_OK))
-		return false;
-	file = fopen(CGROUP_ROOT "cgroup.controllers", "r");
-	ASSERT_NE(NULL, file);
+	ASSERT_NE(NULL, file) TH_LOG("%s: %s", path, strerror(errno));
 	fgets(line, sizeof(line), file);
 	fclose(file);
 	return strstr(line, controller);
+}
+
+static inline bool cgroup_can(struct __test_metadata *_metadata, const char *controller)
+{
+	return !access(CGROUP_ROOT "cgroup.subtree_control", W_OK) &&
+	       cgroup_lists(_metadata, CGROUP_ROOT "cgroup.controllers", controller);
 }
 
 static inline void cgroup_make(struct __test_metadata *_metadata, const char *controller)

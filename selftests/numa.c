@@ -390,6 +390,7 @@ FIXTURE(cpuset) {
 	int fd;
 	char *view;
 	bool set;
+	bool had;	/* cpusets were on */
 };
 
 FIXTURE_SETUP(cpuset)
@@ -399,6 +400,7 @@ FIXTURE_SETUP(cpuset)
 		SKIP(return, SKIP_REASON);
 	if (!cgroup_can(_metadata, "cpuset"))
 		SKIP(return, "no cgroup2 with cpuset at " CGROUP_ROOT);
+	self->had = cgroup_lists(_metadata, CGROUP_ROOT "cgroup.subtree_control", "cpuset");
 	self->set = true;
 	other_processors(_metadata, "0");
 	cgroup_make(_metadata, "cpuset");
@@ -414,7 +416,8 @@ FIXTURE_TEARDOWN_PARENT(cpuset)
 		return;
 	other_processors(_metadata, "0");
 	cgroup_remove(_metadata);
-	file_write(_metadata, CGROUP_ROOT "cgroup.subtree_control", "-cpuset");
+	if (!self->had)
+		file_write(_metadata, CGROUP_ROOT "cgroup.subtree_control", "-cpuset");
 	other_processors(_metadata, "1");
 }
 
