@@ -4,6 +4,7 @@
  * gone with its copies, and the view ends with its last part, whichever that is.
  */
 #include "cowpool_test.h"
+#include "rounds.h"
 
 #define PAGES 1200	/* 2 MiB entries, and a part of one */
 
@@ -185,13 +186,13 @@ TEST_F(munmap, in_a_child)
 }
 
 /*
- * As many parts as a process may have, most of which go in one call. It takes no
- * time to speak of; if each were looked for among the others, it would have no end.
+ * Nearly as many parts as a process may have, most of which go in one call. It takes
+ * no time to speak of; if each were looked for among the others, it would have no end.
  * So too after one has moved.
  */
 TEST_F_TIMEOUT(munmap, many_parts, test_timeout() / 3)
 {
-	const size_t parts = 24000, half = parts / 2, last = parts - 1;
+	const size_t parts = how_many(24000) / 200 * 200, half = parts / 2, last = parts - 1;
 	int fd = pool_create(_metadata, parts, NULL, 0);
 	char *view = view_map(_metadata, fd, parts);
 	char *room = mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
