@@ -5,6 +5,7 @@
  * whatever the size of the view. Counts, not times.
  */
 #include "snapshot.h"
+#include "rounds.h"
 
 #include <sys/resource.h>
 
@@ -251,14 +252,14 @@ TEST_F(cost, reset_keep)
 	EXPECT_EQ(0, view_info(_metadata, self->fd, self->view).counters.reuses);
 }
 
-#define CHAIN 200
+#define CHAIN (200 / one_in())
 
 /* Snapshot after snapshot, each dropped: nothing piles up. */
 TEST_F(cost, chain_of_dropped_snapshots)
 {
 	struct cost before = COST(), after;
 
-	for (int i = 0; i < CHAIN; i++) {
+	for (size_t i = 0; i < CHAIN; i++) {
 		int snapshot = snapshot_take(_metadata, self->fd, self->view);
 
 		page_set(dirty_page(self->view, self->step, i % DIRTY), TAG(2, i));
@@ -278,23 +279,23 @@ TEST_F(cost, chain_of_kept_snapshots)
 	int *snapshots = calloc(CHAIN, sizeof(*snapshots));
 
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
-	for (int i = 0; i < CHAIN; i++) {
+	for (size_t i = 0; i < CHAIN; i++) {
 		snapshots[i] = snapshot_take(_metadata, self->fd, self->view);
 		page_set(dirty_page(self->view, self->step, i % DIRTY), TAG(2, i));
 	}
 	after = COST();
 	EXPECT_EQ(before.frames + CHAIN, after.frames);
 	EXPECT_EQ(before.nodes + CHAIN * variant->levels, after.nodes);
-	/* 7 and 200 have no common divisor. */
-	for (int i = 0; i < CHAIN; i++)
-		close(snapshots[i * 7 % CHAIN]);
+	/* A prime that is no divisor of it */
+	for (size_t i = 0; i < CHAIN; i++)
+		close(snapshots[i * 101 % CHAIN]);
 	after = COST();
 	EXPECT_EQ(before.frames, after.frames);
 	EXPECT_EQ(before.nodes, after.nodes);
 	free(snapshots);
 }
 
-#define DEPTH 200
+#define DEPTH (5 * (40 / one_in()))
 
 /*
  * A snapshot of a view of a snapshot of ...: the newest is as flat as the
@@ -308,7 +309,7 @@ TEST_F(cost, deep_snapshots)
 	struct cost before = COST(), after;
 	char *view;
 
-	for (int depth = 0; depth < DEPTH; depth++) {
+	for (size_t depth = 0; depth < DEPTH; depth++) {
 		int next;
 
 		view = view_map(_metadata, fd, variant->pages);

@@ -23,7 +23,7 @@ FIXTURE_TEARDOWN(many_views)
 
 TEST_F(many_views, in_one_process)
 {
-	const size_t nr = how_many(3000) / 2 * 2;
+	const size_t nr = 3000 / one_in() / 2 * 2;
 	char **views = calloc(nr, sizeof(*views));
 	uint64_t before = stat_value(_metadata, "views");
 	uint64_t frames = stat_value(_metadata, "private_frames");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * How long tests race and how many they are, for those with the harness and without.
+ * How long tests race and how much they try, for those with the harness and without.
  */
 #ifndef COWPOOL_TEST_ROUNDS_H
 #define COWPOOL_TEST_ROUNDS_H
@@ -16,10 +16,17 @@ static inline double rounds(void)
 	return times && atof(times) > 0 ? atof(times) : 1;
 }
 
-/* How many to have of what is usually there @many times: fewer for fewer rounds. */
-static inline size_t how_many(size_t many)
+/*
+ * Of many that are alike, be they cases or views, one in so many will do: all are there,
+ * unless there are fewer rounds.
+ */
+static inline size_t one_in(void)
 {
-	return rounds() < 1 ? many * rounds() : many;
+	const size_t most = 20;
+
+	if (rounds() >= 1)
+		return 1;
+	return rounds() * most < 1 ? most : 1 / rounds();
 }
 
 /* How often to do what is usually done @few times: as many times that as rounds. */

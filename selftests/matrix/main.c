@@ -13,6 +13,7 @@
  * let anybody do is an XFAIL, what this machine lacks a SKIP.
  */
 #include "matrix.h"
+#include "../rounds.h"
 
 #include <sys/prctl.h>
 
@@ -180,11 +181,15 @@ static bool cell_part(const struct share *share, const struct touch *touch,
 
 static int cell(const struct share *share, const struct touch *touch)
 {
+	const int turn = share - shares + (touch - touches);
 	/* What was begun before can only be ended by who began it. */
 	int touchers = touch->before && !touch->held ? 1 : MAX_PARTIES;
 	int result = 0;
 
 	for (int pool = 0; pool < 2; pool++) {
+		/* Where some will do, cells have one pool and the other in turns. */
+		if (one_in() > 1 && turn % 2 != pool)
+			continue;
 		for (int toucher = 0; toucher < touchers; toucher++) {
 			if (cell_part(share, touch, toucher, pool, &result) && result) {
 				size_t len = strlen(shared->trouble);
