@@ -15,7 +15,7 @@ help:
 	@echo '  make check       set up, build, and run every check, in VMs'
 	@echo '  make check-debug build kernels that check themselves, once, and run the'
 	@echo '                   selftests and the stress there (KERNELS="6.12-kasan",'
-	@echo '                   TESTS="fork stale" for some; FULL=1 for ten times as'
+	@echo '                   TESTS="fork stale" for some; FULL=1 for every case, ten times as'
 	@echo '                   many rounds of races, and ten minutes of stress on each)'
 	@echo '  make oracle      random operations against a model, in a VM'
 	@echo '                   (OPS=1000000, to the end of a script, 0 for no end; SEED=1 KERNEL=6.12)'

@@ -186,8 +186,8 @@ TEST_F(munmap, in_a_child)
 }
 
 /*
- * Nearly as many parts as a process may have, most of which go in one call. It takes
- * no time to speak of; if each were looked for among the others, it would have no end.
+ * Very many parts, most of which go in one call. It takes no time to speak of; if each
+ * were looked for among the others, it would have no end.
  * So too after one has moved.
  */
 TEST_F_TIMEOUT(munmap, many_parts, test_timeout() / 3)

@@ -152,9 +152,10 @@ static void touch_all(struct __test_metadata *_metadata, char *view,
 TEST_F(orders, of_touching_neighbours)
 {
 	pthread_barrier_t *barrier = barrier_new(_metadata, 2);
+	const size_t stride = one_in() > 1 ? one_in() | 1 : 1;
 
-	/* Where some of them will do, others for each of whom */
-	for (size_t i = variant->who % one_in(); i < ARRAY_SIZE(states) * WHENS; i += one_in()) {
+	/* Where some of them will do, others for each of whom, of every when */
+	for (size_t i = variant->who % stride; i < ARRAY_SIZE(states) * WHENS; i += stride) {
 		const char *state = states[i / WHENS];
 		enum when when = i % WHENS;
 		enum who who = variant->who;

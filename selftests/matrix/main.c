@@ -7,7 +7,8 @@
  * another, and descriptors of pools. One of those that can write touches the
  * pages, and everybody looks: it sees what it wrote, and nobody else does.
  * Then the others write, one after the other, and all look again. This is done
- * for every party as the one that touches, and for small pages and huge ones.
+ * for every party as the one that touches, and for small pages and huge ones (with
+ * fewer rounds, for one of both in each cell).
  *
  * With --table it prints a table rather than KTAP. What the kernel does not
  * let anybody do is an XFAIL, what this machine lacks a SKIP.
