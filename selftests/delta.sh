@@ -11,12 +11,6 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 number=0 failed=0
 
-# In a virtual machine a program may have to come over the wire each time.
-mkdir "$dir/bin"
-readarray -t programs < <(type -P cmp cowpool cp dd head)
-cp "${programs[@]}" "$dir/bin"
-PATH=$dir/bin:$PATH
-
 # 64 KiB, and the same with changes in the first two pages, in one in the
 # middle and in the last one
 printf -v base '%08d' {0..8191}
