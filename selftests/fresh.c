@@ -30,10 +30,13 @@ FIXTURE_VARIANT_ADD(fresh, one_2_mib_folio) { 512 };
 FIXTURE_VARIANT_ADD(fresh, folios_of_all_sizes) { 1023 };
 FIXTURE_VARIANT_ADD(fresh, several_2_mib_folios) { 2048 };
 
-/* Free memory holds the past now, in small pages and in large ones. */
-static void dirty_free_memory(struct __test_metadata *_metadata)
+/*
+ * Free memory holds the past now, in small pages and in large ones: several times
+ * as much as a test of @pages pages allocates, and that is what it gets first.
+ */
+static void dirty_free_memory(struct __test_metadata *_metadata, size_t pages)
 {
-	const size_t size = 64 << 20;
+	const size_t size = (4 << 20) + 4 * pages * PAGE;
 	FILE *file = fopen("/proc/cmdline", "r");
 	char parameters[4096] = "";
 
@@ -56,7 +59,7 @@ static void dirty_free_memory(struct __test_metadata *_metadata)
 
 FIXTURE_SETUP(fresh)
 {
-	dirty_free_memory(_metadata);
+	dirty_free_memory(_metadata, variant->pages);
 	self->pages = variant->pages;
 	self->fd = pool_create(_metadata, self->pages, NULL, 0);
 }
