@@ -110,7 +110,7 @@ DEBUG_KERNELS := 6.12-kasan 7-kasan 6.12-kcsan
 
 check-debug:
 	@scripts/setup debug
-	@$(if $(FULL),COWPOOL_TIMEOUT_SCALE=60 STRESS=600) \
+	@$(if $(FULL),COWPOOL_TIMEOUT_SCALE=60 COWPOOL_STRESS_TIME=600) \
 		COWPOOL_ROUNDS=$${COWPOOL_ROUNDS:-$(if $(FULL),2,0.2)} TESTS='$(TESTS)' \
 		scripts/check $(or $(KERNELS),$(DEBUG_KERNELS))
 

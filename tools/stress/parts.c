@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Parts of the stress, see tools/stress/run:
+ * Parts of the stress, see tools/stress/stress:
  *
  *   bystander [NAME]	has a view of a pool, and finds all the time what it must;
  *			makes the pool, with a name that others may attach to
@@ -220,6 +220,6 @@ int main(int argc, char **argv)
 		return bomb(argv[2]);
 	if (!strcmp(what, "hog"))
 		return hog();
-	fputs("usage: stress bystander [NAME]|bomb NAME|hog\n", stderr);
+	fputs("usage: parts bystander [NAME]|bomb NAME|hog\n", stderr);
 	return 2;
 }
