@@ -57,7 +57,7 @@ selftests: build/kselftest tools
 	$(MAKE) -C selftests O=$(CURDIR)/build/selftests
 
 build/kselftest:
-	scripts/setup check
+	@test -e $(CACHE)/kselftest || scripts/setup check
 	mkdir -p build
 	ln -sfn $(CACHE)/kselftest $@
 
