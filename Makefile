@@ -72,7 +72,7 @@ define module_rule
 build/%$(3)/$(1).ko: $(CACHE)/kernels/%/release $($(1)_SOURCES)
 	@mkdir -p $$(addprefix $$(@D)/,$(sort $(dir $($(1)_SOURCES))))
 	@$(foreach source,$($(1)_SOURCES),ln -sf $(CURDIR)/$(source) $$(@D)/$(source);)
-	flock $$(@D) $(MAKE) -C $(CACHE)/kernels/$$*/build \
+	flock $$(@D) $$(MAKE) -C $(CACHE)/kernels/$$*/build \
 		M=$(CURDIR)/$$(@D)/$(2) KCFLAGS=-Werror \
 		CONFIG_DEBUG_INFO_BTF_MODULES= $(4) modules
 	@cp $$(@D)/$(2)/$(1).ko $$@
