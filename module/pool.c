@@ -301,15 +301,13 @@ struct cowpool_pool *cowpool_pool_get(struct cowpool_pool *pool)
 	return pool;
 }
 
-/*
- * The last reference is gone: no name, no descriptor, no mapping. Called with
- * cowpool_pools_lock held, and drops it.
- */
+/* The last reference is gone: no name that it could be found by, no descriptor, no mapping. */
 static void pool_free(struct kref *refs)
 {
 	struct cowpool_pool *pool = container_of(refs, struct cowpool_pool,
 						 refs);
 
+	mutex_lock(&cowpool_pools_lock);
 	list_del(&pool->node);
 	if (pool->name[0])
 		list_del(&pool->name_node);
@@ -332,7 +330,7 @@ static void pool_free(struct kref *refs)
  */
 void cowpool_pool_put(struct cowpool_pool *pool)
 {
-	kref_put_mutex(&pool->refs, pool_free, &cowpool_pools_lock);
+	kref_put(&pool->refs, pool_free);
 }
 
 /**
