@@ -173,6 +173,33 @@ TEST_F(races, reset_against_write)
 	EXPECT_EQ(frames, stat_value(_metadata, "private_frames"));
 }
 
+/*
+ * DIRTY names what is written, whoever writes there again and whoever forks, so that
+ * the index changes all the time.
+ */
+TEST_F(races, dirty_against_write)
+{
+	struct cowpool_range range;
+
+	for (size_t page = 0; page < WRITTEN; page++)
+		*word(self->race.view, page) = 0;
+	crew_add(_metadata, &self->race.crew, count_up, &self->race);
+	for (unsigned int n = how_often(150); n; n--) {
+		pid_t child = child_fork(_metadata);
+
+		if (!child)
+			_exit(0);
+		for (int i = 0; i < 10; i++) {
+			EXPECT_EQ(1, dirty_try(self->race.fd, self->race.view, PAGES, 0,
+					       &range, 1, NULL));
+			EXPECT_EQ((uintptr_t)self->race.view, range.start);
+			EXPECT_EQ((uintptr_t)page_at(self->race.view, WRITTEN), range.end);
+		}
+		child_join(_metadata, child);
+	}
+	crew_stop(_metadata, &self->race.crew);
+}
+
 /* Accesses that may find nothing there */
 
 static __thread sigjmp_buf thread_env;
@@ -200,9 +227,10 @@ static void *write_forwards(void *arg)
 {
 	struct race *race = arg;
 
-	for (size_t page = 0; page < PAGES; page++)
+	for (size_t page = 0; page < PAGES; page++) {
 		page_try(race->view, page);
-	race->crew.done++;
+		race->crew.done++;
+	}
 	return NULL;
 }
 
@@ -210,9 +238,10 @@ static void *write_backwards(void *arg)
 {
 	struct race *race = arg;
 
-	for (size_t page = PAGES; page--;)
+	for (size_t page = PAGES; page--;) {
 		page_try(race->view, page);
-	race->crew.done++;
+		race->crew.done++;
+	}
 	return NULL;
 }
 
@@ -226,11 +255,12 @@ TEST_F(races, munmap_against_faults)
 		size_t first = rand() % (PAGES - 1), pages = 1 + rand() % (PAGES - 1 - first);
 		size_t rest = first ? 0 : pages;
 		char *hole = page_at(self->race.view, first);
+		uint64_t when = self->race.crew.done + rand() % PAGES;
 
 		crew_add(_metadata, &self->race.crew, write_forwards, &self->race);
 		crew_add(_metadata, &self->race.crew, write_backwards, &self->race);
-		for (int wait = rand() % 2000; wait; wait--)
-			atomic_signal_fence(memory_order_seq_cst);
+		while (self->race.crew.done < when)
+			sched_yield();
 		ASSERT_EQ(0, munmap(hole, pages * PAGE));
 		crew_join(_metadata, &self->race.crew);
 

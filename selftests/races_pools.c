@@ -325,6 +325,51 @@ TEST_F(races_pools, one_name_many_processes)
 	self->race.fd = device_open(_metadata);
 }
 
+/* Some who ask for a free name at once, again and again */
+struct makers {
+	struct crew crew;
+	pthread_barrier_t *all;
+	unsigned int rounds;
+};
+
+static void *make(void *arg)
+{
+	struct makers *makers = arg;
+	struct cowpool_create create = { .size = PAGE, .mode = 0600, .name = NAME };
+	int fd = open(COWPOOL_DEVICE, O_RDWR | O_CLOEXEC);
+
+	for (unsigned int n = makers->rounds; n; n--) {
+		bool made;
+
+		pthread_barrier_wait(makers->all);
+		made = !ioctl(fd, COWPOOL_IOC_CREATE, &create);
+		if (!made && errno != EEXIST)
+			makers->crew.wrong++;
+		/* They all have asked: now it may be free again. */
+		pthread_barrier_wait(makers->all);
+		if (!made)
+			continue;
+		makers->crew.done++;
+		if (ioctl(fd, COWPOOL_IOC_DESTROY))
+			makers->crew.wrong++;
+	}
+	close(fd);
+	return NULL;
+}
+
+TEST_F(races_pools, one_of_them_gets_the_name)
+{
+	struct makers makers = {
+		.all = barrier_new(_metadata, 3),
+		.rounds = how_often(500),
+	};
+
+	for (int i = 0; i < 3; i++)
+		crew_add(_metadata, &makers.crew, make, &makers);
+	crew_join(_metadata, &makers.crew);
+	EXPECT_EQ(makers.rounds, makers.crew.done);
+}
+
 /* Whoever opens the device while the module goes has it, or has nothing. */
 static void open_again_and_again(atomic_uint *opened)
 {
