@@ -151,6 +151,7 @@ static int bomb(const char *name)
 
 	if (pool < 0)
 		die(name);
+	puts("# views are there");
 	signal(SIGCHLD, SIG_IGN);
 	for (size_t i = 0; i < VIEWS; i++)
 		views[i] = cowpool_map(pool, 0, 0);
@@ -204,6 +205,7 @@ static int hog(void)
 
 	if (!view)
 		die("map");
+	puts("# the view is there");
 	for (size_t page = 0; page < size / PAGE; page++)
 		page_set(page_at(view, page), TAG(1, page));
 	return 0;
