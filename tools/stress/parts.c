@@ -151,10 +151,10 @@ static int bomb(const char *name)
 
 	if (pool < 0)
 		die(name);
-	puts("# views are there");
 	signal(SIGCHLD, SIG_IGN);
 	for (size_t i = 0; i < VIEWS; i++)
 		views[i] = cowpool_map(pool, 0, 0);
+	puts("# views are there");
 	for (;;) {
 		size_t i = rand() % VIEWS;
 		pid_t child = -1;
