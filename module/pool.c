@@ -575,7 +575,7 @@ void cowpool_totals(struct cowpool_totals *totals)
 
 /**
  * cowpool_pools_walk() - call a function for every pool
- * @fn: the function, which must not take a reference
+ * @fn: the function, which must not take a reference: the last may be gone
  * @arg: passed to it
  */
 void cowpool_pools_walk(cowpool_pool_fn fn, void *arg)

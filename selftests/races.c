@@ -186,17 +186,19 @@ TEST_F(races, dirty_against_write)
 		*word(self->race.view, page) = 0;
 	crew_add(_metadata, &self->race.crew, count_up, &self->race);
 	for (unsigned int n = how_often(150); n; n--) {
-		pid_t child = child_fork(_metadata);
+		pid_t child = child_fork(_metadata), ended;
 
 		if (!child)
 			_exit(0);
 		/* When it ends, what it shared is its parent's alone. */
-		while (!waitpid(child, &status, WNOHANG)) {
+		do {
 			EXPECT_EQ(1, dirty_try(self->race.fd, self->race.view, PAGES, 0,
 					       &range, 1, NULL));
 			EXPECT_EQ((uintptr_t)self->race.view, range.start);
 			EXPECT_EQ((uintptr_t)page_at(self->race.view, WRITTEN), range.end);
-		}
+			ended = waitpid(child, &status, WNOHANG);
+		} while (!ended);
+		ASSERT_EQ(child, ended);
 		EXPECT_EQ(0, status);
 	}
 	crew_stop(_metadata, &self->race.crew);
