@@ -359,12 +359,13 @@ static void *make(void *arg)
 
 TEST_F(races_pools, one_of_them_gets_the_name)
 {
+	const unsigned int nr = 3;
 	struct makers makers = {
-		.all = barrier_new(_metadata, 3),
+		.all = barrier_new(_metadata, nr),
 		.rounds = how_often(500),
 	};
 
-	for (int i = 0; i < 3; i++)
+	for (unsigned int i = 0; i < nr; i++)
 		crew_add(_metadata, &makers.crew, make, &makers);
 	crew_join(_metadata, &makers.crew);
 	EXPECT_EQ(makers.rounds, makers.crew.done);
