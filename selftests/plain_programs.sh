@@ -121,8 +121,8 @@ assert one.find(b"my change") == 5000
 assert one[:5000] == image[:5000] and one[5009:] == image[5009:]
 assert other[:] == image
 assert os.pread(fd, len(image), 0) == image
-dd = f"dd if=/dev/zero of={device} count=1 2>&1"
-assert os.system(dd + " | grep -q 'Text file busy'") == 0
+dd = f"dd if=/dev/zero of={device} count=1 2>said"
+assert os.system(f"! {dd} && grep -q 'Text file busy' said") == 0
 child = os.fork()
 if child == 0:
     good = one[5000:5009] == b"my change"
