@@ -27,12 +27,19 @@ static struct kmem_cache *view_cache;
 static struct vfsmount *view_mnt;
 static int view_mnt_pins;
 
-/* What /proc/PID/maps shows. */
+/*
+ * What /proc/PID/maps shows. It belongs at the end of the buffer: some callers copy
+ * all that follows to the user.
+ */
 static char *view_dname(struct dentry *dentry, char *buffer, int buflen)
 {
-	int len = snprintf(buffer, buflen, "/cowpool:%s", dentry->d_name.name);
+	char name[sizeof("/cowpool:") + COWPOOL_NAME_SIZE];
+	int size = snprintf(name, sizeof(name), "/cowpool:%s",
+			    dentry->d_name.name) + 1;
 
-	return len < buflen ? buffer : ERR_PTR(-ENAMETOOLONG);
+	if (size > buflen)
+		return ERR_PTR(-ENAMETOOLONG);
+	return memcpy(buffer + buflen - size, name, size);
 }
 
 static const struct dentry_operations view_dentry_ops = {

@@ -5,6 +5,8 @@
  */
 #include "cowpool_test.h"
 
+#include <limits.h>
+
 #define NAME "selftest-pools"
 
 FIXTURE(pools) {
@@ -278,24 +280,48 @@ TEST_F(pools, debugfs_table)
 	close(fd);
 }
 
-/* /proc/PID/maps tells which pool is mapped. */
-TEST_F(pools, maps_show_the_name)
+/* How the kernel calls what is mapped: in /proc/PID/maps, and as a link. */
+static void expect_mapped_as(struct __test_metadata *_metadata, const char *view,
+			     const char *expected)
 {
-	int fd = pool_create(_metadata, 4, NAME, 0600);
-	char *view = view_map(_metadata, fd, 4), line[512];
+	char line[512], path[64], link[PATH_MAX];
 	FILE *maps = fopen("/proc/self/maps", "r");
-	uintptr_t start = 0;
+	uintptr_t start = 0, end;
+	ssize_t len;
 
 	ASSERT_NE(NULL, maps);
 	while (start != (uintptr_t)view && fgets(line, sizeof(line), maps))
-		ASSERT_EQ(1, sscanf(line, "%" SCNxPTR, &start));
+		ASSERT_EQ(2, sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &start, &end));
 	fclose(maps);
 	ASSERT_EQ((uintptr_t)view, start);
-	EXPECT_NE(NULL, strstr(line, "cowpool"));
-	EXPECT_NE(NULL, strstr(line, NAME));
+	line[strcspn(line, "\n")] = '\0';
+	ASSERT_LT(strlen(expected), strlen(line));
+	EXPECT_STREQ(expected, line + strlen(line) - strlen(expected));
+
+	/* With its length: the kernel's buffer is larger. */
+	snprintf(path, sizeof(path), "/proc/self/map_files/%" PRIxPTR "-%" PRIxPTR, start, end);
+	len = readlink(path, link, sizeof(link));
+	ASSERT_EQ((ssize_t)strlen(expected), len);
+	EXPECT_EQ(0, memcmp(expected, link, len));
+}
+
+TEST_F(pools, mappings_have_the_name)
+{
+	int named = pool_create(_metadata, 4, NAME, 0600);
+	int anonymous = pool_create(_metadata, 4, NULL, 0);
+	char *view = view_map(_metadata, named, 4), expected[64];
+
+	expect_mapped_as(_metadata, view, "/cowpool:" NAME);
 	munmap(view, 4 * PAGE);
-	ASSERT_EQ(0, ioctl(fd, COWPOOL_IOC_DESTROY));
-	close(fd);
+	ASSERT_EQ(0, ioctl(named, COWPOOL_IOC_DESTROY));
+	close(named);
+
+	snprintf(expected, sizeof(expected), "/cowpool:[%" PRIu64 "]",
+		 (uint64_t)pool_info(_metadata, anonymous).pool_id);
+	view = view_map(_metadata, anonymous, 4);
+	expect_mapped_as(_metadata, view, expected);
+	munmap(view, 4 * PAGE);
+	close(anonymous);
 }
 
 TEST_HARNESS_MAIN
