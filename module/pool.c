@@ -195,7 +195,7 @@ struct cowpool_pool *cowpool_pool_create_snapshot(struct cowpool_pool *of)
 	return pool;
 }
 
-/* Whether a pool shows one of these pages of the store. */
+/* Whether a pool shows one of these pages of the store. The first does not show all. */
 static bool pages_are_shown(struct cow_store *store, unsigned long first,
 			    unsigned long last)
 {
@@ -206,8 +206,14 @@ static bool pages_are_shown(struct cow_store *store, unsigned long first,
 		/* Many snapshots may have been taken of what did not change. */
 		if (full && pool->tree.root == full)
 			continue;
-		if (!cow_tree_full(&pool->tree, first, last))
+		if (!cow_tree_full(&pool->tree, first, last)) {
+			/*
+			 * To be asked first about the next folio, and when the
+			 * next pool leaves: it may be the last of very many.
+			 */
+			list_move(&pool->store_node, &store->pools);
 			return true;
+		}
 		full = pool->tree.root;
 		cond_resched();
 	}
