@@ -62,7 +62,12 @@ static const char *state_name(u32 state)
 	return state & COWPOOL_STATE_MAPPED ? "mapped" : "open";
 }
 
-static void show_pool(struct cowpool_pool *pool,
+/*
+ * Lines that do not fit are in vain: seq_file begins again, with a larger buffer. So is
+ * whatever comes behind them.
+ */
+
+static bool show_pool(struct cowpool_pool *pool,
 		      const struct cowpool_pool_state *state, void *m)
 {
 	struct cowpool_counters counters;
@@ -76,6 +81,7 @@ static void show_pool(struct cowpool_pool *pool,
 		   state_name(state->state), state->views);
 	show_counters(m, &counters);
 	seq_putc(m, '\n');
+	return !seq_has_overflowed(m);
 }
 
 static int pools_show(struct seq_file *m, void *unused)
@@ -110,7 +116,7 @@ static void view_owner(const struct cowpool_view *view, struct owner *owner)
 #endif
 }
 
-static void show_view(struct cowpool_view *view, void *m)
+static bool show_view(struct cowpool_view *view, void *m)
 {
 	struct cowpool_counters counters;
 	struct owner owner;
@@ -122,6 +128,7 @@ static void show_view(struct cowpool_view *view, void *m)
 	show_counters(m, &counters);
 	/* A process can give itself any name, a line break included. */
 	seq_printf(m, " %*pE\n", (int)strlen(owner.comm), owner.comm);
+	return !seq_has_overflowed(m);
 }
 
 static int views_show(struct seq_file *m, void *unused)

@@ -489,23 +489,41 @@ ssize_t cowpool_pool_read(struct cowpool_pool *pool, loff_t pos,
 	return done;
 }
 
+/* As cowpool_views_walk(), for one pool. The caller holds pool->lock. */
+static bool pool_views_walk(struct cowpool_pool *pool, cowpool_view_fn fn,
+			    void *arg)
+{
+	struct cowpool_mapping *mapping;
+	struct cowpool_view *view;
+
+	lockdep_assert_held(&pool->lock);
+	/* There may be any number of pools, and of views of each. */
+	cond_resched();
+	list_for_each_entry(mapping, &pool->mappings, node) {
+		list_for_each_entry(view, &mapping->views, node) {
+			if (!fn(view, arg))
+				return false;
+			cond_resched();
+		}
+	}
+	return true;
+}
+
+static bool view_counters_add(struct cowpool_view *view, void *sum)
+{
+	struct cowpool_counters now;
+
+	cowpool_counters_read(&now, &view->counters);
+	cowpool_counters_add(sum, &now);
+	return true;
+}
+
 /* Adds what @pool has counted until now. The caller holds pool->lock. */
 static void pool_counters_add(struct cowpool_pool *pool,
 			      struct cowpool_counters *sum)
 {
-	struct cowpool_mapping *mapping;
-	struct cowpool_view *view;
-	struct cowpool_counters now;
-
-	lockdep_assert_held(&pool->lock);
 	cowpool_counters_add(sum, &pool->past);
-	list_for_each_entry(mapping, &pool->mappings, node) {
-		list_for_each_entry(view, &mapping->views, node) {
-			cowpool_counters_read(&now, &view->counters);
-			cowpool_counters_add(sum, &now);
-			cond_resched();
-		}
-	}
+	pool_views_walk(pool, view_counters_add, sum);
 }
 
 /**
@@ -581,7 +599,8 @@ void cowpool_totals(struct cowpool_totals *totals)
 
 /**
  * cowpool_pools_walk() - call a function for every pool
- * @fn: the function, which must not take a reference: the last may be gone
+ * @fn: the function, which must not take a reference: the last may be gone. Returns
+ *	false to end that
  * @arg: passed to it
  */
 void cowpool_pools_walk(cowpool_pool_fn fn, void *arg)
@@ -592,7 +611,8 @@ void cowpool_pools_walk(cowpool_pool_fn fn, void *arg)
 	mutex_lock(&cowpool_pools_lock);
 	list_for_each_entry(pool, &pools, node) {
 		pool_state_locked(pool, &state);
-		fn(pool, &state, arg);
+		if (!fn(pool, &state, arg))
+			break;
 	}
 	mutex_unlock(&cowpool_pools_lock);
 }
@@ -600,22 +620,21 @@ void cowpool_pools_walk(cowpool_pool_fn fn, void *arg)
 /**
  * cowpool_views_walk() - call a function for every live view
  * @fn: the function. Runs under the lock of the view's pool: neither view nor
- *	its mm go away
+ *	its mm go away. Returns false to end that
  * @arg: passed to it
  */
 void cowpool_views_walk(cowpool_view_fn fn, void *arg)
 {
-	struct cowpool_mapping *mapping;
 	struct cowpool_pool *pool;
-	struct cowpool_view *view;
+	bool go_on;
 
 	mutex_lock(&cowpool_pools_lock);
 	list_for_each_entry(pool, &pools, node) {
 		mutex_lock(&pool->lock);
-		list_for_each_entry(mapping, &pool->mappings, node)
-			list_for_each_entry(view, &mapping->views, node)
-				fn(view, arg);
+		go_on = pool_views_walk(pool, fn, arg);
 		mutex_unlock(&pool->lock);
+		if (!go_on)
+			break;
 	}
 	mutex_unlock(&cowpool_pools_lock);
 }

@@ -98,10 +98,10 @@ struct cowpool_pool_state {
 	u64 views;
 };
 
-typedef void (*cowpool_pool_fn)(struct cowpool_pool *pool,
+typedef bool (*cowpool_pool_fn)(struct cowpool_pool *pool,
 				const struct cowpool_pool_state *state,
 				void *arg);
-typedef void (*cowpool_view_fn)(struct cowpool_view *view, void *arg);
+typedef bool (*cowpool_view_fn)(struct cowpool_view *view, void *arg);
 
 int cowpool_pools_setup(unsigned long default_pages);
 void cowpool_pools_teardown(void);
