@@ -169,7 +169,7 @@ static inline int cowpool_page_table_made(pte_t *pte, unsigned long addr,
 }
 
 /*
- * Before the folio is locked, which others wait for: it may be the zero page, and
+ * Before the folio is locked, which others wait for: it may be a zero page, and
  * memory may be long in coming. No other fault of the view maps the folio as a
  * whole meanwhile: view->lock is held, and pages in its range are private.
  */

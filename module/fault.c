@@ -38,7 +38,7 @@ static inline struct page *store_page(struct cowpool_view *view, unsigned long i
 	if (!folio || index - folio->index >= folio_nr_pages(folio)) {
 		folio = cow_store_folio(view->mapping->pool->store, index);
 		if (!folio)
-			return cow_zero_page;
+			return cow_zero_page(index);
 		WRITE_ONCE(*near, folio);
 	}
 	return folio_page(folio, index - folio->index);
@@ -112,7 +112,7 @@ static inline vm_fault_t page_trouble(struct page *page)
 {
 	if (unlikely(PageHWPoison(page)))
 		return VM_FAULT_HWPOISON;
-	/* The zero page of a sparse pool could be mapped once too often. */
+	/* A zero page could be mapped once too often. */
 	if (unlikely((unsigned int)page_ref_count(compound_head(page)) > INT_MAX / 2))
 		return VM_FAULT_SIGBUS;
 	return 0;
@@ -174,7 +174,7 @@ static void map_neighbours(struct cowpool_view *view, struct vm_fault *vmf,
 		struct page *page = private ? view_page(view, index) :
 					      store_page(view, index);
 
-		if (index != vmf->pgoff && page != cow_zero_page &&
+		if (index != vmf->pgoff && !cow_page_is_zero(page) &&
 		    !page_trouble(page))
 			cowpool_insert_at(vmf->vma, (index - shift) << PAGE_SHIFT,
 					  page);

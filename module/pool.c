@@ -409,7 +409,7 @@ int cowpool_pool_seal(struct cowpool_pool *pool)
  * @pool: the pool
  * @index: index of the page
  *
- * Return: the page, which is the zero page if nothing was written there. It
+ * Return: the page, which is a zero page if nothing was written there. It
  * stays valid as long as the pool, which must not be written meanwhile if the
  * content is to stay.
  */
@@ -420,7 +420,7 @@ struct page *cowpool_pool_page(const struct cowpool_pool *pool,
 
 	if (!page)
 		page = cow_store_page(pool->store, index);
-	return page ?: cow_zero_page;
+	return page ?: cow_zero_page(index);
 }
 
 /**

@@ -205,7 +205,7 @@ static int private_fill(struct page *page, struct page *from,
 {
 	/* For all that is known here, it is not what the pool holds. */
 	folio_set_dirty(page_folio(page));
-	if (from == cow_zero_page) {
+	if (cow_page_is_zero(from)) {
 		/* The allocator may have done it. */
 		if (!want_init_on_alloc(PRIVATE_GFP))
 			clear_user_highpage(page, addr);

@@ -150,7 +150,7 @@ static int page_restore(struct cowpool_view *view, struct page *page,
 	struct page *from = cowpool_pool_page(view->mapping->pool, index);
 	int err = 0;
 
-	if (from == cow_zero_page)
+	if (cow_page_is_zero(from))
 		clear_highpage(page);
 	else
 		err = cowpool_page_copy(page, from, NULL, 0);

@@ -22,12 +22,12 @@
 #define STORE_MAX_ORDER	0
 #endif
 
-struct page *cow_zero_page;
+struct page *cow_zero_pages;
 static atomic_long_t nr_frames;
 static atomic_long_t nr_filled;
 
 /**
- * cow_store_setup() - allocate the zero page
+ * cow_store_setup() - allocate the zero pages
  *
  * The kernel's own zero page cannot stand in: its frames are not counted when
  * they are unmapped, but a driver's mapping counts them in.
@@ -36,8 +36,13 @@ static atomic_long_t nr_filled;
  */
 int cow_store_setup(void)
 {
-	cow_zero_page = alloc_page(GFP_KERNEL | __GFP_ZERO);
-	return cow_zero_page ? 0 : -ENOMEM;
+	void *zeroes = alloc_pages_exact(COW_ZERO_PAGES * PAGE_SIZE,
+					 GFP_KERNEL | __GFP_ZERO);
+
+	if (!zeroes)
+		return -ENOMEM;
+	cow_zero_pages = virt_to_page(zeroes);
+	return 0;
 }
 
 /**
@@ -45,7 +50,8 @@ int cow_store_setup(void)
  */
 void cow_store_teardown(void)
 {
-	put_page(cow_zero_page);
+	free_pages_exact(page_address(cow_zero_pages),
+			 COW_ZERO_PAGES * PAGE_SIZE);
 }
 
 /**

@@ -8,13 +8,14 @@
  * at that page and ends inside the store. So a store that is filled from start
  * to end consists of PMD-sized folios, while pages written here and there take
  * little more than themselves, unless they are at round offsets. Where there
- * is no folio, pages read as one zero page.
+ * is no folio, pages read as zero pages.
  */
 #ifndef COWPOOL_STORE_H
 #define COWPOOL_STORE_H
 
 #include <linux/kref.h>
 #include <linux/list.h>
+#include <linux/mm_types.h>
 #include <linux/mutex.h>
 #include <linux/sched/user.h>
 #include <linux/uio.h>
@@ -77,7 +78,32 @@ unsigned long cow_store_prune(struct cow_store *store, unsigned long first,
 ssize_t cow_store_write(struct cow_store *store, loff_t pos,
 			struct iov_iter *from);
 
-/* The page that every page without a frame reads as. */
-extern struct page *cow_zero_page;
+/*
+ * What pages without a frame read as. One for all would do, but whoever maps a pool of
+ * nothing but holes, and forks, takes a reference with each entry, and an int counts
+ * them. Neighbours read as different ones, so that a page table has few references to
+ * each.
+ */
+#define COW_ZERO_PAGES	64
+extern struct page *cow_zero_pages;
+
+/**
+ * cow_zero_page() - tell what a hole reads as
+ * @index: index of the page
+ */
+static inline struct page *cow_zero_page(unsigned long index)
+{
+	return cow_zero_pages + index % COW_ZERO_PAGES;
+}
+
+/**
+ * cow_page_is_zero() - tell whether a page is what a hole reads as
+ * @page: any page
+ */
+static inline bool cow_page_is_zero(const struct page *page)
+{
+	return page >= cow_zero_pages &&
+	       page < cow_zero_pages + COW_ZERO_PAGES;
+}
 
 #endif

@@ -166,4 +166,39 @@ TEST_F(sizes, every_shape)
 	EXPECT_EQ(nodes, stat_value(_metadata, "nodes"));
 }
 
+FIXTURE(holes) {
+	int fd;
+	char *view;
+};
+
+#define HOLES 64
+
+FIXTURE_SETUP(holes)
+{
+	self->fd = pool_create(_metadata, HOLES, NULL, 0);
+	self->view = view_map(_metadata, self->fd, HOLES);
+}
+
+FIXTURE_TEARDOWN(holes)
+{
+	munmap(self->view, HOLES * PAGE);
+	close(self->fd);
+}
+
+/* So that none of them gets more references than can be counted. */
+TEST_F(holes, neighbours_are_different_frames)
+{
+	uint64_t frames[HOLES];
+
+	for (size_t i = 0; i < HOLES; i++) {
+		EXPECT_EQ(0, page_tag(page_at(self->view, i)));
+		frames[i] = frame_of(_metadata, page_at(self->view, i));
+		EXPECT_NE(0, frames[i]);
+		for (size_t k = 0; k < i; k++) {
+			EXPECT_NE(frames[k], frames[i])
+				TH_LOG("holes %zu and %zu", k, i);
+		}
+	}
+}
+
 TEST_HARNESS_MAIN
