@@ -18,10 +18,10 @@
 #include "snapshot.h"
 
 #include <sys/rseq.h>
-#include <sys/rseq.h>
 #include <sys/uio.h>
 
 #define FAIL_NTH	"/proc/thread-self/fail-nth"
+#define MAKE_IT_FAIL	"/proc/thread-self/make-it-fail"
 
 enum {
 	PAGES = 1536,
@@ -90,28 +90,8 @@ struct operation {
 /* Fault injection */
 
 static int nth_fd;
-
-static inline void inject_start(unsigned int n)
-{
-	char number[16];
-	int len = snprintf(number, sizeof(number), "%u", n);
-
-	if (pwrite(nth_fd, number, len, 0) != len)
-		abort();
-}
-
-/*
- * Returns whether the failure has come. If not, it may yet come to the copy
- * that tells so.
- */
-static inline bool inject_stop(void)
-{
-	char left[16] = {};
-	bool hit = pread(nth_fd, left, sizeof(left) - 1, 0) > 0 && !atoi(left);
-
-	pwrite(nth_fd, "0", 1, 0);
-	return hit;
-}
+/* If the next allocations after the n-th are to fail, too, one of either kind; or -1 */
+static int more_fd = -1;
 
 static inline bool setting_write(const char *name, const char *value)
 {
@@ -125,6 +105,41 @@ static inline bool setting_write(const char *name, const char *value)
 		n = write(fd, value, strlen(value));
 	close(fd);
 	return n > 0;
+}
+
+static inline void number_write(int fd, unsigned int number)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%u", number);
+
+	if (pwrite(fd, text, len, 0) != len)
+		abort();
+}
+
+static inline void inject_start(unsigned int n)
+{
+	if (more_fd >= 0) {
+		if (!setting_write("failslab/times", "1") ||
+		    !setting_write("fail_page_alloc/times", "1"))
+			abort();
+		number_write(more_fd, 1);
+	}
+	number_write(nth_fd, n);
+}
+
+/*
+ * Returns whether the failure has come. If not, it may yet come to the copy
+ * that tells so.
+ */
+static inline bool inject_stop(void)
+{
+	char left[16] = {};
+	bool hit = pread(nth_fd, left, sizeof(left) - 1, 0) > 0 && !atoi(left);
+
+	pwrite(nth_fd, "0", 1, 0);
+	if (more_fd >= 0)
+		number_write(more_fd, 0);
+	return hit;
 }
 
 /* Addresses of functions */
@@ -451,6 +466,20 @@ static inline bool inject_begin(struct __test_metadata *_metadata)
 	ASSERT_TRUE(inject_settings(anywhere, nowhere))
 		TH_LOG("fault injection: %s", strerror(errno));
 	return true;
+}
+
+/*
+ * From now on the n-th is not the only one. All would fail, but only of a task that is
+ * told to, and as often as each kind has times left.
+ */
+static inline void inject_more(struct __test_metadata *_metadata)
+{
+	more_fd = open(MAKE_IT_FAIL, O_WRONLY | O_CLOEXEC);
+	ASSERT_LE(0, more_fd);
+	ASSERT_TRUE(setting_write("failslab/task-filter", "Y"));
+	ASSERT_TRUE(setting_write("fail_page_alloc/task-filter", "Y"));
+	ASSERT_TRUE(setting_write("failslab/probability", "100"));
+	ASSERT_TRUE(setting_write("fail_page_alloc/probability", "100"));
 }
 
 #endif

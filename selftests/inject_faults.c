@@ -290,20 +290,27 @@ FIXTURE_TEARDOWN(inject_faults)
 	close(self->scene.pool);
 }
 
+static const struct operation mapping_ops[] = {
+	{ "mmap", NULL, run_mmap, check_mmap, MEMORY },
+	{ "mmap, MAP_PRIVATE", NULL, run_mmap_private, check_mmap, MEMORY },
+	{ "munmap of a part", NULL, run_munmap_part, check_munmap_part, MEMORY },
+	{ "munmap", NULL, run_munmap, check_munmap, MEMORY },
+	{ "mprotect of a part", NULL, run_mprotect, check_mprotect, MEMORY },
+	{ "mremap", prepare_mremap, run_mremap, check_mremap, MEMORY },
+	{ "mremap of a part", prepare_mremap, run_mremap_part, check_mremap_part,
+	  MEMORY },
+};
+
 TEST_F_TIMEOUT(inject_faults, mappings, 600)
 {
-	const struct operation ops[] = {
-		{ "mmap", NULL, run_mmap, check_mmap, MEMORY },
-		{ "mmap, MAP_PRIVATE", NULL, run_mmap_private, check_mmap, MEMORY },
-		{ "munmap of a part", NULL, run_munmap_part, check_munmap_part, MEMORY },
-		{ "munmap", NULL, run_munmap, check_munmap, MEMORY },
-		{ "mprotect of a part", NULL, run_mprotect, check_mprotect, MEMORY },
-		{ "mremap", prepare_mremap, run_mremap, check_mremap, MEMORY },
-		{ "mremap of a part", prepare_mremap, run_mremap_part, check_mremap_part,
-		  MEMORY },
-	};
+	walk_all(_metadata, &self->scene, mapping_ops, ARRAY_SIZE(mapping_ops));
+}
 
-	walk_all(_metadata, &self->scene, ops, ARRAY_SIZE(ops));
+/* As when there is no memory to undo what there was no memory to do. */
+TEST_F_TIMEOUT(inject_faults, mappings_twice, 600)
+{
+	inject_more(_metadata);
+	walk_all(_metadata, &self->scene, mapping_ops, ARRAY_SIZE(mapping_ops));
 }
 
 /* A page, and whether it has an entry. */
