@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Every allocation, and every copy from or to user memory, fails once.
+ * Every allocation, and every copy from or to user memory, fails once; with
+ * inject_more(), the next allocation does, too.
  *
  * /proc/thread-self/fail-nth makes the n-th of them fail that the thread comes
  * to. Each operation is done with n = 1, 2, 3 and so on, until there is none
@@ -90,7 +91,7 @@ struct operation {
 /* Fault injection */
 
 static int nth_fd;
-/* If the next allocations after the n-th are to fail, too, one of either kind; or -1 */
+/* If what comes after the n-th is to fail, too, or -1 */
 static int more_fd = -1;
 
 static inline bool setting_write(const char *name, const char *value)
@@ -119,8 +120,9 @@ static inline void number_write(int fd, unsigned int number)
 static inline void inject_start(unsigned int n)
 {
 	if (more_fd >= 0) {
-		if (!setting_write("failslab/times", "1") ||
-		    !setting_write("fail_page_alloc/times", "1"))
+		/* The n-th is one of these. */
+		if (!setting_write("failslab/times", "2") ||
+		    !setting_write("fail_page_alloc/times", "2"))
 			abort();
 		number_write(more_fd, 1);
 	}
@@ -469,8 +471,9 @@ static inline bool inject_begin(struct __test_metadata *_metadata)
 }
 
 /*
- * From now on the n-th is not the only one. All would fail, but only of a task that is
- * told to, and as often as each kind has times left.
+ * From now on the next allocation of the same kind fails with the n-th, and two of the
+ * other kind. All would, but only of a task that is told to, and as often as each kind
+ * has times left.
  */
 static inline void inject_more(struct __test_metadata *_metadata)
 {

@@ -91,13 +91,30 @@ static int run_mremap(struct scene *s)
 				       MREMAP_MAYMOVE | MREMAP_FIXED, s->map));
 }
 
+/* Was there no memory to unmap the place that a part was moved from? */
+static bool two_addresses(void *old)
+{
+	bool both = !access_byte(old, LOAD);
+
+	if (both)
+		ksft_print_msg("two addresses\n");
+	return both;
+}
+
 static void check_mremap(struct __test_metadata *_metadata, struct scene *s, int outcome)
 {
+	char *old = s->view;
+
 	if (outcome)
 		return;
 	EXPECT_EQ(1, pool_info(_metadata, s->pool).views);
 	s->view = s->map;
 	s->map = NULL;
+	if (two_addresses(old)) {
+		view_write(s, OWN, 6);
+		EXPECT_EQ(s->tags[OWN], page_tag(page_at(old, OWN)));
+		EXPECT_EQ(0, munmap(old, PAGES * PAGE));
+	}
 }
 
 static int run_mremap_part(struct scene *s)
@@ -113,10 +130,7 @@ static void check_mremap_part(struct __test_metadata *_metadata, struct scene *s
 
 	if (outcome)
 		return;
-	/* Was there no memory to unmap the old place? */
-	both = !access_byte(page_at(s->view, PART), LOAD);
-	if (both)
-		ksft_print_msg("two addresses\n");
+	both = two_addresses(page_at(s->view, PART));
 	for (size_t i = 0; i < ARRAY_SIZE(watched); i++) {
 		size_t page = watched[i];
 		void *moved = page_at(s->map, page - PART);
