@@ -88,6 +88,7 @@ void cowpool_pool_enter_store(struct cowpool_pool *pool)
 {
 	mutex_lock(&pool->store->lock);
 	list_add_tail(&pool->store_node, &pool->store->pools);
+	list_add_tail(&pool->asked_node, &pool->store->asked);
 	mutex_unlock(&pool->store->lock);
 }
 
@@ -195,23 +196,23 @@ struct cowpool_pool *cowpool_pool_create_snapshot(struct cowpool_pool *of)
 	return pool;
 }
 
-/* Whether a pool shows one of these pages of the store. The first does not show all. */
+/* Whether a pool shows one of these pages of the store. */
 static bool pages_are_shown(struct cow_store *store, unsigned long first,
 			    unsigned long last)
 {
 	const struct cow_node *full = NULL;
 	struct cowpool_pool *pool;
 
-	list_for_each_entry(pool, &store->pools, store_node) {
+	list_for_each_entry(pool, &store->asked, asked_node) {
 		/* Many snapshots may have been taken of what did not change. */
 		if (full && pool->tree.root == full)
 			continue;
 		if (!cow_tree_full(&pool->tree, first, last)) {
 			/*
-			 * To be asked first about the next folio, and when the
-			 * next pool leaves: it may be the last of very many.
+			 * About the next folio, too, and when the next pool
+			 * leaves: it may be the last of very many.
 			 */
-			list_move(&pool->store_node, &store->pools);
+			list_move(&pool->asked_node, &store->asked);
 			return true;
 		}
 		full = pool->tree.root;
@@ -263,6 +264,7 @@ static void pool_leave_store(struct cowpool_pool *pool)
 	else
 		other = list_prev_entry(pool, store_node);
 	list_del(&pool->store_node);
+	list_del(&pool->asked_node);
 	/* The pool that was filled shows all. */
 	if (!list_empty(&store->pools) &&
 	    !cow_tree_empty(&list_first_entry(&store->pools, struct cowpool_pool,

@@ -53,6 +53,7 @@ struct cowpool_view;
  *	cow_store_use()
  * @store_node: in store->pools, or empty while @tree is being made; guarded by
  *	store->lock
+ * @asked_node: in store->asked while it is in store->pools; likewise
  * @tree: what differs from @store. Immutable once the pool is in that list; it
  *	never holds a grant
  * @snapshot: made by SNAPSHOT
@@ -75,6 +76,7 @@ struct cowpool_pool {
 	bool sealed;
 	struct cow_store *store;
 	struct list_head store_node;
+	struct list_head asked_node;
 	struct cow_tree tree;
 	bool snapshot;
 

@@ -137,6 +137,7 @@ struct cow_store *cow_store_create(unsigned long nr_pages)
 	store->user = get_uid(current_user());
 	mutex_init(&store->lock);
 	INIT_LIST_HEAD(&store->pools);
+	INIT_LIST_HEAD(&store->asked);
 	return store;
 }
 

@@ -32,9 +32,11 @@
  * @nr_filled: pages that hold data; folio->private tells which
  * @nr_frames: page frames in @folios
  * @user: owner, charged for them (RLIMIT_MEMLOCK). Holds a reference
- * @lock: guards @pools
- * @pools: the pools that need frames of it. The first is the one that shows all
- *	of them, while there is one
+ * @lock: guards the lists
+ * @pools: the pools that need frames of it, by age. The first is the one that was
+ *	filled and shows all of them, while it is there
+ * @asked: the same pools, in the order in which to ask whether they show a frame:
+ *	whoever did last comes first
  */
 struct cow_store {
 	struct kref refs;
@@ -45,8 +47,9 @@ struct cow_store {
 	atomic_long_t nr_frames;
 	struct user_struct *user;
 
-	struct mutex lock;	/* guards the field below */
+	struct mutex lock;	/* guards the fields below */
 	struct list_head pools;
+	struct list_head asked;
 };
 
 typedef bool (*cow_store_needs_fn)(struct cow_store *store, unsigned long first,
