@@ -37,7 +37,8 @@ static atomic_long_t nr_filled;
 int cow_store_setup(void)
 {
 	void *zeroes = alloc_pages_exact(COW_ZERO_PAGES * PAGE_SIZE,
-					 GFP_KERNEL | __GFP_ZERO);
+					 GFP_KERNEL | __GFP_ZERO |
+					 __GFP_RETRY_MAYFAIL);
 
 	if (!zeroes)
 		return -ENOMEM;

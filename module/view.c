@@ -37,7 +37,7 @@ static char *view_dname(struct dentry *dentry, char *buffer, int buflen)
 	int size = snprintf(name, sizeof(name), "/cowpool:%s",
 			    dentry->d_name.name) + 1;
 
-	if (size > buflen)
+	if (size > (int)sizeof(name) || size > buflen)
 		return ERR_PTR(-ENAMETOOLONG);
 	return memcpy(buffer + buflen - size, name, size);
 }
