@@ -324,15 +324,19 @@ static int ioctl_info(struct file *file, void __user *uarg)
 	return err;
 }
 
-/* A file that acts on no pool yet, as if it came from open(). */
-static struct file *fd_create(void)
+/*
+ * A file that acts on no pool yet, as if it came from open(). Who was not given @from
+ * for writing cannot write to this one either.
+ */
+static struct file *fd_create(const struct file *from)
 {
+	int flags = from->f_mode & FMODE_WRITE ? O_RDWR : O_RDONLY;
 	struct cowpool_fd *fd = fd_alloc();
 	struct file *file;
 
 	if (IS_ERR(fd))
 		return ERR_CAST(fd);
-	file = anon_inode_getfile("[cowpool]", &cowpool_fops, fd, O_RDWR);
+	file = anon_inode_getfile("[cowpool]", &cowpool_fops, fd, flags);
 	if (IS_ERR(file))
 		fd_free(fd);
 	else
@@ -340,7 +344,7 @@ static struct file *fd_create(void)
 	return file;
 }
 
-static int ioctl_snapshot(const void __user *uarg)
+static int ioctl_snapshot(const struct file *from, const void __user *uarg)
 {
 	struct cowpool_snapshot arg;
 	struct cowpool_pool *pool;
@@ -355,7 +359,7 @@ static int ioctl_snapshot(const void __user *uarg)
 	if (fd < 0)
 		return fd;
 	/* Last comes what the view notices, so that nothing fails after it. */
-	file = fd_create();
+	file = fd_create(from);
 	pool = IS_ERR(file) ? ERR_CAST(file) : cowpool_snapshot(arg.addr);
 	if (IS_ERR(pool)) {
 		if (!IS_ERR(file))
@@ -418,7 +422,7 @@ static long cowpool_ioctl(struct file *file, unsigned int cmd,
 	case COWPOOL_IOC_INFO:
 		return ioctl_info(file, uarg);
 	case COWPOOL_IOC_SNAPSHOT:
-		return ioctl_snapshot(uarg);
+		return ioctl_snapshot(file, uarg);
 	case COWPOOL_IOC_RESET:
 		return ioctl_reset(uarg);
 	case COWPOOL_IOC_DIRTY:

@@ -251,6 +251,31 @@ TEST_F(bad_input, read_only_descriptor)
 	close(fd);
 }
 
+/* Nor does a snapshot give what the descriptor did not. */
+TEST_F(bad_input, snapshot_by_read_only_descriptor)
+{
+	struct cowpool_create create = { .size = PAGE };
+	int from = open(COWPOOL_DEVICE, O_RDONLY | O_CLOEXEC), fd;
+	char *view = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, from, 0);
+
+	ASSERT_NE(MAP_FAILED, view);
+	fd = snapshot_try(from, view);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(O_RDONLY, fcntl(fd, F_GETFL) & O_ACCMODE);
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+	EXPECT_EQ(EACCES, errno);
+	EXPECT_EQ(-1, ioctl(fd, COWPOOL_IOC_CREATE, &create));
+	EXPECT_EQ(EBADF, errno);
+	EXPECT_EQ(0, pool_attach(fd, COWPOOL_DEFAULT_NAME));
+	EXPECT_EQ(-1, ioctl(fd, COWPOOL_IOC_SEAL));
+	EXPECT_EQ(EBADF, errno);
+	munmap(view, PAGE);
+	EXPECT_EQ(-1, pwrite(fd, "", 1, 0));
+	EXPECT_EQ(EBADF, errno);
+	close(fd);
+	close(from);
+}
+
 TEST_F(bad_input, mmap)
 {
 	const size_t page = PAGE, size = PAGES * PAGE;
