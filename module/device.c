@@ -168,7 +168,7 @@ static ssize_t cowpool_write_iter(struct kiocb *iocb, struct iov_iter *from)
 		return PTR_ERR(pool);
 	if (iocb->ki_flags & IOCB_APPEND)
 		iocb->ki_pos = (loff_t)pool->nr_pages << PAGE_SHIFT;
-	ret = cowpool_pool_write(pool, iocb->ki_pos, from);
+	ret = cowpool_pool_write(pool, iocb->ki_filp, iocb->ki_pos, from);
 	if (ret > 0)
 		iocb->ki_pos += ret;
 	cowpool_pool_put(pool);

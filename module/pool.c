@@ -133,7 +133,7 @@ struct cowpool_pool *cowpool_pool_create(unsigned long nr_pages,
 	cowpool_pool_enter_store(pool);
 	/* A name alone keeps a pool, so there must not be any number of them. */
 	charged = name[0] && pins_module;
-	err = charged ? cow_store_charge(pool->store, 1) : 0;
+	err = charged ? cow_store_charge(pool->store, 1, NULL) : 0;
 	if (err)
 		goto err_store;
 
@@ -428,14 +428,15 @@ struct page *cowpool_pool_page(const struct cowpool_pool *pool,
 /**
  * cowpool_pool_write() - write to a pool
  * @pool: the pool
+ * @file: what is written to
  * @pos: offset in bytes
  * @from: the data
  *
  * Return: as cow_store_write(), or -EPERM if the pool is sealed, -ETXTBSY if
  * it is mapped or has snapshots.
  */
-ssize_t cowpool_pool_write(struct cowpool_pool *pool, loff_t pos,
-			   struct iov_iter *from)
+ssize_t cowpool_pool_write(struct cowpool_pool *pool, const struct file *file,
+			   loff_t pos, struct iov_iter *from)
 {
 	ssize_t ret;
 
@@ -447,7 +448,7 @@ ssize_t cowpool_pool_write(struct cowpool_pool *pool, loff_t pos,
 	if (READ_ONCE(pool->sealed))
 		ret = -EPERM;
 	else
-		ret = cow_store_write(pool->store, pos, from);
+		ret = cow_store_write(pool->store, file, pos, from);
 	cow_store_write_end(pool->store);
 	return ret;
 }

@@ -122,8 +122,8 @@ bool cowpool_pool_permits(const struct cowpool_pool *pool, umode_t want);
 
 struct page *cowpool_pool_page(const struct cowpool_pool *pool,
 			       unsigned long index);
-ssize_t cowpool_pool_write(struct cowpool_pool *pool, loff_t pos,
-			   struct iov_iter *from);
+ssize_t cowpool_pool_write(struct cowpool_pool *pool, const struct file *file,
+			   loff_t pos, struct iov_iter *from);
 ssize_t cowpool_pool_read(struct cowpool_pool *pool, loff_t pos,
 			  struct iov_iter *to);
 

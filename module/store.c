@@ -87,19 +87,25 @@ struct cow_store *cow_store_get(struct cow_store *store)
  * cow_store_charge() - charge frames to the owner and to the module's limit
  * @store: the store
  * @nr: number of frames
+ * @file: what the content comes through, or NULL
  *
  * The limit on locked memory is that of the running task: it is the one who
- * wants more. The memory counts as the owner's, who can set it free.
+ * wants more. The memory counts as the owner's, who can set it free. CAP_IPC_LOCK
+ * overrides the limit, but whoever opened @file must have had it, too: he may have
+ * made it the standard output of a program that has more rights than he.
  *
  * Return: 0, -ENOMEM over RLIMIT_MEMLOCK, -EDQUOT over max_total_mib.
  */
-int cow_store_charge(struct cow_store *store, unsigned long nr)
+int cow_store_charge(struct cow_store *store, unsigned long nr,
+		     const struct file *file)
 {
 	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
 	atomic_long_t *locked = &store->user->locked_vm;
 
 	if (!cowpool_charge(locked, nr, limit) &&
-	    !(capable(CAP_IPC_LOCK) && cowpool_charge(locked, nr, ULONG_MAX)))
+	    !(capable(CAP_IPC_LOCK) &&
+	      (!file || file_ns_capable(file, &init_user_ns, CAP_IPC_LOCK)) &&
+	      cowpool_charge(locked, nr, ULONG_MAX)))
 		return -ENOMEM;
 	/* Last: what is refused must not keep others from theirs for a moment. */
 	if (cowpool_frames_charge(nr))
@@ -388,12 +394,12 @@ static int store_insert(struct cow_store *store, unsigned long index,
 }
 
 static int store_add_folio(struct cow_store *store, unsigned long index,
-			   unsigned int order)
+			   unsigned int order, const struct file *file)
 {
 	struct folio *folio;
 	int err;
 
-	err = cow_store_charge(store, 1UL << order);
+	err = cow_store_charge(store, 1UL << order, file);
 	if (err)
 		return err;
 	folio = store_folio_alloc(index, order);
@@ -415,7 +421,8 @@ static int store_add_folio(struct cow_store *store, unsigned long index,
  * there already.
  */
 static struct folio *store_make_folio(struct cow_store *store,
-				      unsigned long index)
+				      unsigned long index,
+				      const struct file *file)
 {
 	struct folio *folio = cow_store_folio(store, index);
 	unsigned int order = STORE_MAX_ORDER;
@@ -425,7 +432,7 @@ static struct folio *store_make_folio(struct cow_store *store,
 		while (order && (!IS_ALIGNED(index, 1UL << order) ||
 				 index + (1UL << order) > store->nr_pages))
 			order--;
-		err = store_add_folio(store, index, order);
+		err = store_add_folio(store, index, order, file);
 		if (err && err != -EEXIST && !order)
 			return ERR_PTR(err);
 		if (err && order)
@@ -438,6 +445,7 @@ static struct folio *store_make_folio(struct cow_store *store,
 /**
  * cow_store_write() - copy data in
  * @store: the store. Nobody maps it
+ * @file: what is written to
  * @pos: offset in bytes
  * @from: the data
  *
@@ -448,8 +456,8 @@ static struct folio *store_make_folio(struct cow_store *store,
  * none, -ENOSPC, -ENOMEM, -EDQUOT, -EFAULT, -EINTR or -EIO (a page is lost to a
  * memory error).
  */
-ssize_t cow_store_write(struct cow_store *store, loff_t pos,
-			struct iov_iter *from)
+ssize_t cow_store_write(struct cow_store *store, const struct file *file,
+			loff_t pos, struct iov_iter *from)
 {
 	loff_t size = (loff_t)store->nr_pages << PAGE_SHIFT;
 	ssize_t done = 0;
@@ -468,7 +476,7 @@ ssize_t cow_store_write(struct cow_store *store, loff_t pos,
 		err = -EINTR;
 		if (fatal_signal_pending(current))
 			break;
-		folio = store_make_folio(store, index);
+		folio = store_make_folio(store, index, file);
 		err = PTR_ERR_OR_ZERO(folio);
 		if (err)
 			break;

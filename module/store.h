@@ -13,6 +13,7 @@
 #ifndef COWPOOL_STORE_H
 #define COWPOOL_STORE_H
 
+#include <linux/fs.h>
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mm_types.h>
@@ -64,7 +65,8 @@ struct cow_store *cow_store_create(unsigned long nr_pages);
 struct cow_store *cow_store_get(struct cow_store *store);
 void cow_store_put(struct cow_store *store);
 
-int cow_store_charge(struct cow_store *store, unsigned long nr);
+int cow_store_charge(struct cow_store *store, unsigned long nr,
+		     const struct file *file);
 void cow_store_uncharge(struct cow_store *store, unsigned long nr);
 
 int cow_store_use(struct cow_store *store);
@@ -78,8 +80,8 @@ bool cow_store_folio_lost(struct folio *folio);
 struct page *cow_store_page(struct cow_store *store, unsigned long index);
 unsigned long cow_store_prune(struct cow_store *store, unsigned long first,
 			      unsigned long last, cow_store_needs_fn needs);
-ssize_t cow_store_write(struct cow_store *store, loff_t pos,
-			struct iov_iter *from);
+ssize_t cow_store_write(struct cow_store *store, const struct file *file,
+			loff_t pos, struct iov_iter *from);
 
 /*
  * What pages without a frame read as. One for all would do, but whoever maps a pool of

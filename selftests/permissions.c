@@ -290,6 +290,32 @@ TEST_F(permissions, rlimit_memlock)
 	ASSERT_EQ(0, ioctl(self->fd, COWPOOL_IOC_CREATE, &one));
 }
 
+/* Who has the right must have been given the descriptor by somebody who has it, too. */
+TEST_F(permissions, rlimit_memlock_of_who_opened)
+{
+	const size_t limit = 100, pages = 1000;
+	struct rlimit rlimit = { limit * PAGE, limit * PAGE };
+	struct cowpool_create create = { .size = pages * PAGE };
+	char *data = calloc(pages, PAGE);
+	struct stat node;
+	int fd;
+
+	ASSERT_EQ(0, stat(COWPOOL_DEVICE, &node));
+	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &rlimit));
+	ASSERT_EQ(0, chmod(COWPOOL_DEVICE, 0666));
+	ASSERT_EQ(0, setresuid(USER + 3, USER + 3, 0));
+	fd = open(COWPOOL_DEVICE, O_RDWR | O_CLOEXEC);
+	EXPECT_EQ(0, ioctl(fd, COWPOOL_IOC_CREATE, &create));
+	ASSERT_EQ(0, setresuid(0, 0, 0));
+	ASSERT_EQ(0, chmod(COWPOOL_DEVICE, node.st_mode & 0777));
+
+	EXPECT_EQ((ssize_t)(limit * PAGE), pwrite(fd, data, pages * PAGE, 0));
+	EXPECT_EQ(-1, pwrite(fd, data, PAGE, limit * PAGE));
+	EXPECT_EQ(ENOMEM, errno);
+	close(fd);
+	free(data);
+}
+
 /* A module parameter that is put back when the test ends, however it ends. */
 FIXTURE(limits) {
 	int fd;
