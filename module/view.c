@@ -53,6 +53,8 @@ static int view_init_fs_context(struct fs_context *fc)
 	if (!ctx)
 		return -ENOMEM;
 	ctx->dops = &view_dentry_ops;
+	/* As the kernel expects of anonymous inodes. */
+	fc->s_iflags |= SB_I_NOEXEC;
 	return 0;
 }
 
@@ -615,6 +617,18 @@ static const struct file_operations mapping_fops = {
 	.release = mapping_release,
 };
 
+/* There is no page cache. Early 6.12 asks for a build ID there without looking. */
+static int mapping_read_folio(struct file *file, struct folio *folio)
+{
+	folio_unlock(folio);
+	return -EIO;
+}
+
+static const struct address_space_operations mapping_aops = {
+	.read_folio = mapping_read_folio,
+	.dirty_folio = noop_dirty_folio,
+};
+
 static struct file *mapping_file(struct cowpool_mapping *mapping)
 {
 	struct cowpool_pool_state state;
@@ -630,6 +644,9 @@ static struct file *mapping_file(struct cowpool_mapping *mapping)
 	inode = alloc_anon_inode(view_mnt->mnt_sb);
 	if (IS_ERR(inode))
 		return ERR_CAST(inode);
+	/* Who unmounts ends what inotify watches by /proc/PID/map_files. */
+	inode_sb_list_add(inode);
+	inode->i_mapping->a_ops = &mapping_aops;
 	/* The size lets the kernel map huge pages. */
 	i_size_write(inode, (loff_t)mapping->pool->nr_pages << PAGE_SHIFT);
 	mapping->inode = inode;

@@ -6,6 +6,7 @@
 #include "cowpool_test.h"
 
 #include <limits.h>
+#include <sys/inotify.h>
 
 #define NAME "selftest-pools"
 
@@ -280,26 +281,33 @@ TEST_F(pools, debugfs_table)
 	close(fd);
 }
 
+/* What /proc/PID/map_files calls the first VMA of @view, from its line in .../maps. */
+static void map_file(struct __test_metadata *_metadata, const char *view, char *line,
+		     size_t size, char *path)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	uintptr_t start = 0, end;
+
+	ASSERT_NE(NULL, maps);
+	while (start != (uintptr_t)view && fgets(line, size, maps))
+		ASSERT_EQ(2, sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &start, &end));
+	fclose(maps);
+	ASSERT_EQ((uintptr_t)view, start);
+	line[strcspn(line, "\n")] = '\0';
+	sprintf(path, "/proc/self/map_files/%" PRIxPTR "-%" PRIxPTR, start, end);
+}
+
 /* How the kernel calls what is mapped: in /proc/PID/maps, and as a link. */
 static void expect_mapped_as(struct __test_metadata *_metadata, const char *view,
 			     const char *expected)
 {
 	char line[512], path[64], link[PATH_MAX];
-	FILE *maps = fopen("/proc/self/maps", "r");
-	uintptr_t start = 0, end;
 	ssize_t len;
 
-	ASSERT_NE(NULL, maps);
-	while (start != (uintptr_t)view && fgets(line, sizeof(line), maps))
-		ASSERT_EQ(2, sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &start, &end));
-	fclose(maps);
-	ASSERT_EQ((uintptr_t)view, start);
-	line[strcspn(line, "\n")] = '\0';
+	map_file(_metadata, view, line, sizeof(line), path);
 	ASSERT_LT(strlen(expected), strlen(line));
 	EXPECT_STREQ(expected, line + strlen(line) - strlen(expected));
-
 	/* With its length: the kernel's buffer is larger. */
-	snprintf(path, sizeof(path), "/proc/self/map_files/%" PRIxPTR "-%" PRIxPTR, start, end);
 	len = readlink(path, link, sizeof(link));
 	ASSERT_EQ((ssize_t)strlen(expected), len);
 	EXPECT_EQ(0, memcmp(expected, link, len));
@@ -322,6 +330,25 @@ TEST_F(pools, mappings_have_the_name)
 	expect_mapped_as(_metadata, view, expected);
 	munmap(view, 4 * PAGE);
 	close(anonymous);
+}
+
+/* Root watches a mapping; that it goes must not wait for him. */
+TEST_F(pools, mapping_is_watched)
+{
+	char *view = view_map(_metadata, self->fd, 4), line[512], path[64];
+	struct inotify_event event;
+	int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+
+	ASSERT_LE(0, watch);
+	map_file(_metadata, view, line, sizeof(line), path);
+	ASSERT_LE(0, inotify_add_watch(watch, path, IN_ATTRIB));
+	munmap(view, 4 * PAGE);
+	/* The last one that there is of the device */
+	close(self->fd);
+	ASSERT_EQ((ssize_t)sizeof(event), read(watch, &event, sizeof(event)));
+	EXPECT_EQ(IN_UNMOUNT, event.mask);
+	close(watch);
+	self->fd = device_open(_metadata);
 }
 
 TEST_HARNESS_MAIN
