@@ -9,6 +9,7 @@
 #include <linux/module.h>
 #include <linux/mount.h>
 #include <linux/pagemap.h>
+#include <linux/personality.h>
 #include <linux/pseudo_fs.h>
 #include <linux/slab.h>
 
@@ -727,7 +728,9 @@ int cowpool_view_mmap(struct cowpool_pool *pool, struct vm_area_struct *vma)
 	if (vma->vm_pgoff > pool->nr_pages ||
 	    vma_pages(vma) > pool->nr_pages - vma->vm_pgoff)
 		return -EINVAL;
-	if (vma->vm_flags & VM_EXEC)
+	/* A personality of old asks for it in the name of programs that do not. */
+	if (vma->vm_flags & VM_EXEC &&
+	    !(current->personality & READ_IMPLIES_EXEC))
 		return -EPERM;
 
 	file = mapping_create(pool);
@@ -751,6 +754,6 @@ int cowpool_view_mmap(struct cowpool_pool *pool, struct vm_area_struct *vma)
 	}
 	vma_set_file(vma, file);
 	fput(file);
-	vm_flags_clear(vma, VM_MAYEXEC);
+	vm_flags_clear(vma, VM_EXEC | VM_MAYEXEC);
 	return 0;
 }

@@ -5,6 +5,8 @@
  */
 #include "snapshot.h"
 
+#include <sys/personality.h>
+
 #define PAGES 1100
 
 FIXTURE(mprotect) {
@@ -82,6 +84,35 @@ TEST_F(mprotect, never_executable)
 	EXPECT_EQ(-1, mprotect(self->view, PAGE, PROT_EXEC));
 	EXPECT_EQ(EACCES, errno);
 	EXPECT_EQ(TAG(0, 0), page_tag(self->view));
+}
+
+/* Nor by a personality that would have all memory be so. */
+TEST_F(mprotect, never_executable_for_old_programs)
+{
+	const int flags[] = { MAP_SHARED, MAP_PRIVATE };
+
+	ASSERT_LE(0, personality(READ_IMPLIES_EXEC));
+	for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
+		char *view = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, flags[i], self->fd, 0);
+		char line[256], expected[] = "rw-s";
+		FILE *maps = fopen("/proc/self/maps", "r");
+		uintptr_t start = 0;
+		char access[5];
+
+		ASSERT_NE(NULL, maps);
+		ASSERT_NE(MAP_FAILED, view);
+		if (flags[i] == MAP_PRIVATE)
+			expected[3] = 'p';
+		while (start != (uintptr_t)view && fgets(line, sizeof(line), maps))
+			ASSERT_EQ(2, sscanf(line, "%" SCNxPTR "-%*x %4s", &start, access));
+		fclose(maps);
+		EXPECT_STREQ(expected, access);
+		EXPECT_EQ(TAG(0, 0), page_tag(view));
+		page_set(view, TAG(1, 0));
+		EXPECT_EQ(0, mprotect(view, PAGE, PROT_READ));
+		EXPECT_EQ(TAG(1, 0), page_tag(view));
+		munmap(view, PAGE);
+	}
 }
 
 /* Mapped for reading only, made writable later. */
