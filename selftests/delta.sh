@@ -59,8 +59,10 @@ files() {
 # In place, through pipes, and onto nothing new when something fails
 outputs() {
 	cp base applied
+	chmod 600 applied
 	cowpool delta apply applied delta applied
 	cmp applied image
+	[[ $(stat -c %a applied) == 600 ]]
 	cowpool delta apply base delta /dev/stdout | cmp - image
 	cowpool delta save base image /dev/stdout | cmp - delta
 	refuses 'No space left' cowpool delta apply base delta /dev/full

@@ -97,30 +97,38 @@ struct output {
 	int fd;
 };
 
+/* The permissions of the file that is replaced, or those that a new one gets. */
+static mode_t output_mode(const struct stat *replaced)
+{
+	mode_t mask;
+
+	if (replaced)
+		return replaced->st_mode & 0777;
+	mask = umask(0);
+	umask(mask);
+	return 0666 & ~mask;
+}
+
 static bool output_open(struct output *output, const char *name)
 {
 	const char *pool = pool_name(name);
 	struct stat st;
-	mode_t mask;
+	bool exists = !pool && !stat(name, &st);
 
 	output->name = name;
 	output->temporary = NULL;
 	if (pool) {
 		output->fd = cowpool_open(pool);
-	} else if (!stat(name, &st) && !S_ISREG(st.st_mode)) {
+	} else if (exists && !S_ISREG(st.st_mode)) {
 		/* A device or a pipe is written to, not replaced. */
 		output->fd = open(name, O_WRONLY | O_CLOEXEC);
+	} else if (asprintf(&output->temporary, "%s.XXXXXX", name) < 0) {
+		output->temporary = NULL;
+		output->fd = -1;
 	} else {
-		if (asprintf(&output->temporary, "%s.XXXXXX", name) < 0) {
-			output->temporary = NULL;
-			output->fd = -1;
-		} else {
-			output->fd = mkostemp(output->temporary, O_CLOEXEC);
-		}
-		mask = umask(0);
-		umask(mask);
+		output->fd = mkostemp(output->temporary, O_CLOEXEC);
 		if (output->fd >= 0)
-			fchmod(output->fd, 0666 & ~mask);
+			fchmod(output->fd, output_mode(exists ? &st : NULL));
 	}
 	if (output->fd >= 0)
 		return true;
@@ -148,9 +156,15 @@ static bool output_write(const struct output *output, const void *buf,
 /* Ends an output: keeps it if it is @good, and returns what to exit with. */
 static int output_close(struct output *output, bool good)
 {
-	if (close(output->fd) && good) {
-		failed("cannot write to '%s': %s", output->name,
-		       strerror(errno));
+	int err = 0;
+
+	/* What is renamed must be there even if the machine goes down after that. */
+	if (output->temporary && fsync(output->fd))
+		err = errno;
+	if (close(output->fd) && !err)
+		err = errno;
+	if (err && good) {
+		failed("cannot write to '%s': %s", output->name, strerror(err));
 		good = false;
 	}
 	if (good && output->temporary &&
