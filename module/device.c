@@ -325,8 +325,8 @@ static int ioctl_info(struct file *file, void __user *uarg)
 }
 
 /*
- * A file that acts on no pool yet, as if it came from open(). Who was not given @from
- * for writing cannot write to this one either.
+ * A file that acts on no pool yet, as if it came from open(). Whoever was not given
+ * @from for writing cannot write to this one either; nor read.
  */
 static struct file *fd_create(const struct file *from)
 {
@@ -336,7 +336,8 @@ static struct file *fd_create(const struct file *from)
 
 	if (IS_ERR(fd))
 		return ERR_CAST(fd);
-	file = anon_inode_getfile("[cowpool]", &cowpool_fops, fd, flags);
+	file = anon_inode_getfile("[cowpool]", &cowpool_fops, fd,
+				  from->f_flags & O_ACCMODE);
 	if (IS_ERR(file))
 		fd_free(fd);
 	else

@@ -276,6 +276,24 @@ TEST_F(bad_input, snapshot_by_read_only_descriptor)
 	close(from);
 }
 
+TEST_F(bad_input, snapshot_by_write_only_descriptor)
+{
+	int from = open(COWPOOL_DEVICE, O_WRONLY | O_CLOEXEC), fd = device_open(_metadata);
+	char *view = view_map(_metadata, fd, 1), byte;
+
+	ASSERT_LE(0, from);
+	close(fd);
+	fd = snapshot_try(from, view);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(-1, pread(fd, &byte, 1, 0));
+	EXPECT_EQ(EBADF, errno);
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0));
+	EXPECT_EQ(EACCES, errno);
+	munmap(view, PAGE);
+	close(fd);
+	close(from);
+}
+
 TEST_F(bad_input, mmap)
 {
 	const size_t page = PAGE, size = PAGES * PAGE;

@@ -144,7 +144,7 @@ struct cowpool_info {
  *
  * The ioctl returns a new descriptor (close-on-exec) of a sealed anonymous
  * pool that holds the content of the whole view at one instant. It is open for
- * writing if the one is that was asked.
+ * reading and writing as the one is that was asked.
  */
 struct cowpool_snapshot {
 	__u64 addr;
