@@ -103,8 +103,8 @@ int cow_store_charge(struct cow_store *store, unsigned long nr,
 	atomic_long_t *locked = &store->user->locked_vm;
 
 	if (!cowpool_charge(locked, nr, limit) &&
-	    !(capable(CAP_IPC_LOCK) &&
-	      (!file || file_ns_capable(file, &init_user_ns, CAP_IPC_LOCK)) &&
+	    !((!file || file_ns_capable(file, &init_user_ns, CAP_IPC_LOCK)) &&
+	      capable(CAP_IPC_LOCK) &&
 	      cowpool_charge(locked, nr, ULONG_MAX)))
 		return -ENOMEM;
 	/* Last: what is refused must not keep others from theirs for a moment. */
