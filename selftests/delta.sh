@@ -63,6 +63,11 @@ outputs() {
 	cowpool delta apply applied delta applied
 	cmp applied image
 	[[ $(stat -c %a applied) == 600 ]]
+	ln -s applied link
+	cp base applied
+	cowpool delta apply base delta link
+	cmp applied image
+	[[ -L link ]]
 	cowpool delta apply base delta /dev/stdout | cmp - image
 	cowpool delta save base image /dev/stdout | cmp - delta
 	refuses 'No space left' cowpool delta apply base delta /dev/full

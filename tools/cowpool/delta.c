@@ -93,20 +93,45 @@ static bool input_read(const struct input *input, void *buf, size_t length,
 /* Where something is written to. */
 struct output {
 	const char *name;
+	char *target;		/* where that leads to, if it is a file */
 	char *temporary;	/* to be renamed to it, if not NULL */
 	int fd;
 };
 
-/* The permissions of the file that is replaced, or those that a new one gets. */
-static mode_t output_mode(const struct stat *replaced)
+/* Gives a file the permissions of the one that it will replace, or of a new one. */
+static void set_mode(int fd, const struct stat *replaced)
 {
-	mode_t mask;
+	mode_t mode, mask;
 
-	if (replaced)
-		return replaced->st_mode & 0777;
-	mask = umask(0);
-	umask(mask);
-	return 0666 & ~mask;
+	if (replaced) {
+		mode = replaced->st_mode & 0777;
+		/* What its group may do is not what another one may. */
+		if (fchown(fd, -1, replaced->st_gid))
+			mode &= ~070;
+	} else {
+		mask = umask(0);
+		umask(mask);
+		mode = 0666 & ~mask;
+	}
+	fchmod(fd, mode);
+}
+
+/* A file beside the one that it will replace, so that there always is a whole one. */
+static int temporary_open(struct output *output, const struct stat *replaced)
+{
+	int fd;
+
+	output->target = replaced ? realpath(output->name, NULL) : strdup(output->name);
+	if (!output->target)
+		return -1;
+	if (asprintf(&output->temporary, "%s.XXXXXX", output->target) < 0) {
+		output->temporary = NULL;
+		return -1;
+	}
+	fd = mkostemp(output->temporary, O_CLOEXEC);
+	if (fd >= 0)
+		set_mode(fd, replaced);
+	return fd;
 }
 
 static bool output_open(struct output *output, const char *name)
@@ -116,19 +141,15 @@ static bool output_open(struct output *output, const char *name)
 	bool exists = !pool && !stat(name, &st);
 
 	output->name = name;
+	output->target = NULL;
 	output->temporary = NULL;
 	if (pool) {
 		output->fd = cowpool_open(pool);
 	} else if (exists && !S_ISREG(st.st_mode)) {
 		/* A device or a pipe is written to, not replaced. */
 		output->fd = open(name, O_WRONLY | O_CLOEXEC);
-	} else if (asprintf(&output->temporary, "%s.XXXXXX", name) < 0) {
-		output->temporary = NULL;
-		output->fd = -1;
 	} else {
-		output->fd = mkostemp(output->temporary, O_CLOEXEC);
-		if (output->fd >= 0)
-			fchmod(output->fd, output_mode(exists ? &st : NULL));
+		output->fd = temporary_open(output, exists ? &st : NULL);
 	}
 	if (output->fd >= 0)
 		return true;
@@ -136,6 +157,7 @@ static bool output_open(struct output *output, const char *name)
 		failed_device("cannot open '%s'", name);
 	else
 		failed("cannot create '%s': %s", name, strerror(errno));
+	free(output->target);
 	free(output->temporary);
 	return false;
 }
@@ -159,7 +181,7 @@ static int output_close(struct output *output, bool good)
 	int err = 0;
 
 	/* What is renamed must be there even if the machine goes down after that. */
-	if (output->temporary && fsync(output->fd))
+	if (good && output->temporary && fsync(output->fd))
 		err = errno;
 	if (close(output->fd) && !err)
 		err = errno;
@@ -168,12 +190,13 @@ static int output_close(struct output *output, bool good)
 		good = false;
 	}
 	if (good && output->temporary &&
-	    rename(output->temporary, output->name)) {
+	    rename(output->temporary, output->target)) {
 		failed("cannot create '%s': %s", output->name, strerror(errno));
 		good = false;
 	}
 	if (!good && output->temporary)
 		unlink(output->temporary);
+	free(output->target);
 	free(output->temporary);
 	return good ? EXIT_FINE : EXIT_FAILED;
 }
