@@ -330,7 +330,6 @@ static int ioctl_info(struct file *file, void __user *uarg)
  */
 static struct file *fd_create(const struct file *from)
 {
-	int flags = from->f_mode & FMODE_WRITE ? O_RDWR : O_RDONLY;
 	struct cowpool_fd *fd = fd_alloc();
 	struct file *file;
 

@@ -618,7 +618,7 @@ static const struct file_operations mapping_fops = {
 	.release = mapping_release,
 };
 
-/* There is no page cache. Early 6.12 asks for a build ID there without looking. */
+/* There is no content. Early 6.12 asks for a build ID there without looking. */
 static int mapping_read_folio(struct file *file, struct folio *folio)
 {
 	folio_unlock(folio);
@@ -648,6 +648,8 @@ static struct file *mapping_file(struct cowpool_mapping *mapping)
 	/* Who unmounts ends what inotify watches by /proc/PID/map_files. */
 	inode_sb_list_add(inode);
 	inode->i_mapping->a_ops = &mapping_aops;
+	/* Nothing to reclaim, nor to look for by what was accessed. */
+	mapping_set_unevictable(inode->i_mapping);
 	/* The size lets the kernel map huge pages. */
 	i_size_write(inode, (loff_t)mapping->pool->nr_pages << PAGE_SHIFT);
 	mapping->inode = inode;
@@ -730,7 +732,8 @@ int cowpool_view_mmap(struct cowpool_pool *pool, struct vm_area_struct *vma)
 		return -EINVAL;
 	/* A personality of old asks for it in the name of programs that do not. */
 	if (vma->vm_flags & VM_EXEC &&
-	    !(current->personality & READ_IMPLIES_EXEC))
+	    !(vma->vm_flags & VM_READ &&
+	      current->personality & READ_IMPLIES_EXEC))
 		return -EPERM;
 
 	file = mapping_create(pool);

@@ -345,7 +345,8 @@ TEST_F(pools, mapping_is_watched)
 	munmap(view, 4 * PAGE);
 	/* The last one that there is of the device */
 	close(self->fd);
-	ASSERT_EQ((ssize_t)sizeof(event), read(watch, &event, sizeof(event)));
+	ASSERT_EQ((ssize_t)sizeof(event), read(watch, &event, sizeof(event)))
+		TH_LOG("%s: is the device open elsewhere?", strerror(errno));
 	EXPECT_EQ(IN_UNMOUNT, event.mask);
 	close(watch);
 	self->fd = device_open(_metadata);
