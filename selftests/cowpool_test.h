@@ -245,6 +245,20 @@ static inline uint64_t frame_of(struct __test_metadata *_metadata, void *addr)
 	return entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
 }
 
+/* The line of /proc/PID/maps about the VMA that begins at @addr */
+static inline void maps_line(struct __test_metadata *_metadata, const char *addr,
+			     char *line, size_t size)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	uintptr_t start = 0;
+
+	ASSERT_NE(NULL, maps);
+	while (start != (uintptr_t)addr && fgets(line, size, maps))
+		ASSERT_EQ(1, sscanf(line, "%" SCNxPTR, &start));
+	fclose(maps);
+	ASSERT_EQ((uintptr_t)addr, start);
+}
+
 /* Children and threads */
 
 static inline pid_t child_fork(struct __test_metadata *_metadata)

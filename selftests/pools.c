@@ -285,14 +285,10 @@ TEST_F(pools, debugfs_table)
 static void map_file(struct __test_metadata *_metadata, const char *view, char *line,
 		     size_t size, char *path)
 {
-	FILE *maps = fopen("/proc/self/maps", "r");
-	uintptr_t start = 0, end;
+	uintptr_t start, end;
 
-	ASSERT_NE(NULL, maps);
-	while (start != (uintptr_t)view && fgets(line, size, maps))
-		ASSERT_EQ(2, sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &start, &end));
-	fclose(maps);
-	ASSERT_EQ((uintptr_t)view, start);
+	maps_line(_metadata, view, line, size);
+	ASSERT_EQ(2, sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &start, &end));
 	line[strcspn(line, "\n")] = '\0';
 	sprintf(path, "/proc/self/map_files/%" PRIxPTR "-%" PRIxPTR, start, end);
 }
