@@ -196,14 +196,39 @@ struct cowpool_pool *cowpool_pool_create_snapshot(struct cowpool_pool *of)
 	return pool;
 }
 
+/*
+ * How many pools may be asked in vain when one leaves, which cannot be killed. Who
+ * leaves next goes on there.
+ */
+#define PRUNE_ASKS	16384
+
+/**
+ * struct prune - a search for folios that no pool shows
+ * @store: the store, whose lock is held
+ * @next: the first page behind the last folio looked at
+ * @asks: how many pools may still be asked
+ */
+struct prune {
+	struct cow_store *store;
+	unsigned long next;
+	unsigned int asks;
+};
+
 /* Whether a pool shows one of these pages of the store. */
-static bool pages_are_shown(struct cow_store *store, unsigned long first,
-			    unsigned long last)
+static int pages_are_shown(unsigned long first, unsigned long last, void *arg)
 {
+	struct prune *prune = arg;
+	struct cow_store *store = prune->store;
 	const struct cow_node *full = NULL;
+	unsigned int asks = prune->asks;
 	struct cowpool_pool *pool;
 
 	list_for_each_entry(pool, &store->asked, asked_node) {
+		if (!asks) {
+			prune->asks = 0;
+			return -EBUSY;
+		}
+		asks--;
 		/* Many snapshots may have been taken of what did not change. */
 		if (full && pool->tree.root == full)
 			continue;
@@ -213,23 +238,15 @@ static bool pages_are_shown(struct cow_store *store, unsigned long first,
 			 * leaves: it may be the last of very many.
 			 */
 			list_move(&pool->asked_node, &store->asked);
-			return true;
+			prune->asks = asks;
+			return 1;
 		}
 		full = pool->tree.root;
 		cond_resched();
 	}
-	return false;
+	/* Not in vain: that happens once to a folio. */
+	return 0;
 }
-
-/**
- * struct prune - a search for folios that no pool shows
- * @store: the store, whose lock is held
- * @next: the first page behind the last folio looked at
- */
-struct prune {
-	struct cow_store *store;
-	unsigned long next;
-};
 
 static int prune_run(unsigned long first, unsigned long nr, void *arg)
 {
@@ -238,22 +255,23 @@ static int prune_run(unsigned long first, unsigned long nr, void *arg)
 
 	cond_resched();
 	first = max(first, prune->next);
-	if (first <= last)
-		prune->next = cow_store_prune(prune->store, first, last,
-					      pages_are_shown);
-	return 0;
+	if (first > last)
+		return 0;
+	prune->next = cow_store_prune(prune->store, first, last,
+				      pages_are_shown, prune);
+	return prune->next <= last;
 }
 
 /*
  * Frees the frames that @pool was the last one to show. A folio of which no
  * other pool shows a page is one where all of them have their own, and @pool has
- * not: so it is enough to look where another one differs from it. One that was
- * made shortly before or after differs least.
+ * not: so it is enough to look where another one differs from it, and where earlier
+ * ones gave up. One that was made shortly before or after differs least.
  */
 static void pool_leave_store(struct cowpool_pool *pool)
 {
 	struct cow_store *store = pool->store;
-	struct prune prune = { .store = store };
+	struct prune prune = { .store = store, .asks = PRUNE_ASKS };
 	struct cowpool_pool *other;
 
 	mutex_lock(&store->lock);
@@ -266,11 +284,19 @@ static void pool_leave_store(struct cowpool_pool *pool)
 	list_del(&pool->store_node);
 	list_del(&pool->asked_node);
 	/* The pool that was filled shows all. */
-	if (!list_empty(&store->pools) &&
-	    !cow_tree_empty(&list_first_entry(&store->pools, struct cowpool_pool,
-					      store_node)->tree))
-		cow_tree_diff(&pool->tree, &other->tree, 0, pool->nr_pages - 1,
-			      prune_run, &prune);
+	if (list_empty(&store->pools) ||
+	    cow_tree_empty(&list_first_entry(&store->pools, struct cowpool_pool,
+					     store_node)->tree))
+		goto out;
+	if (cow_tree_diff(&pool->tree, &other->tree, 0, pool->nr_pages - 1,
+			  prune_run, &prune)) {
+		store->unpruned = min(store->unpruned, prune.next);
+		goto out;
+	}
+	prune.next = store->unpruned;
+	store->unpruned = store->nr_pages;
+	if (prune_run(prune.next, store->nr_pages - prune.next, &prune))
+		store->unpruned = prune.next;
 out:
 	mutex_unlock(&store->lock);
 }

@@ -145,6 +145,7 @@ struct cow_store *cow_store_create(unsigned long nr_pages)
 	mutex_init(&store->lock);
 	INIT_LIST_HEAD(&store->pools);
 	INIT_LIST_HEAD(&store->asked);
+	store->unpruned = nr_pages;
 	return store;
 }
 
@@ -243,22 +244,29 @@ static void store_remove_folio(struct cow_store *store, struct folio *folio)
  * @last: last page
  * @needs: asked for each folio that has a page in that range, with the first and
  *	the last page of the folio
+ * @arg: passed to it
  *
  * Who has pinned a page keeps it.
  *
- * Return: the first page behind what was asked about.
+ * Return: the first page that was not asked about. It is not behind @last if @needs
+ * has ended that.
  */
 unsigned long cow_store_prune(struct cow_store *store, unsigned long first,
-			      unsigned long last, cow_store_needs_fn needs)
+			      unsigned long last, cow_store_needs_fn needs,
+			      void *arg)
 {
 	unsigned long next = last + 1;
 	struct folio *folio;
 	unsigned long index;
+	int needed;
 
 	lockdep_assert_held(&store->lock);
 	xa_for_each_range(&store->folios, index, folio, first, last) {
 		next = folio->index + folio_nr_pages(folio);
-		if (!needs(store, folio->index, next - 1))
+		needed = needs(folio->index, next - 1, arg);
+		if (needed < 0)
+			return folio->index;
+		if (!needed)
 			store_remove_folio(store, folio);
 		cond_resched();
 	}

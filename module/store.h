@@ -38,6 +38,8 @@
  *	filled and shows all of them, while it is there
  * @asked: the same pools, in the order in which to ask whether they show a frame:
  *	whoever did last comes first
+ * @unpruned: no pool may show frames from this page on: asking has been given up
+ *	there. @nr_pages if it has not
  */
 struct cow_store {
 	struct kref refs;
@@ -51,10 +53,12 @@ struct cow_store {
 	struct mutex lock;	/* guards the fields below */
 	struct list_head pools;
 	struct list_head asked;
+	unsigned long unpruned;
 };
 
-typedef bool (*cow_store_needs_fn)(struct cow_store *store, unsigned long first,
-				   unsigned long last);
+/* Returns 1, 0, or a negative number to end that. */
+typedef int (*cow_store_needs_fn)(unsigned long first, unsigned long last,
+				  void *arg);
 
 int cow_store_setup(void);
 void cow_store_teardown(void);
@@ -79,7 +83,8 @@ struct folio *cow_store_folio(struct cow_store *store, unsigned long index);
 bool cow_store_folio_lost(struct folio *folio);
 struct page *cow_store_page(struct cow_store *store, unsigned long index);
 unsigned long cow_store_prune(struct cow_store *store, unsigned long first,
-			      unsigned long last, cow_store_needs_fn needs);
+			      unsigned long last, cow_store_needs_fn needs,
+			      void *arg);
 ssize_t cow_store_write(struct cow_store *store, const struct file *file,
 			loff_t pos, struct iov_iter *from);
 

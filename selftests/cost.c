@@ -506,4 +506,51 @@ TEST_F(below, single_pages)
 	close(self->second);
 }
 
+/*
+ * Whoever leaves does not ask for ever who else shows a page: here 64 pages are shown
+ * by one snapshot each, behind 256 that show none. What is not found to be free for that
+ * is when the next one leaves.
+ */
+TEST_F(below, asked_in_vain)
+{
+	enum { PAGES = 64, OTHERS = 256 };
+	int fd = pool_create(_metadata, PAGES + 1, NULL, 0);
+	int others[OTHERS], one[PAGES];
+	char *view;
+
+	for (size_t i = 1; i <= PAGES; i += 2)
+		pool_fill(_metadata, fd, i, 1);
+	for (size_t i = 0; i <= PAGES; i += 2)
+		pool_fill(_metadata, fd, i, 1);
+	view = view_map(_metadata, fd, PAGES + 1);
+	pages_set(view, 0, PAGES + 1, 1);
+	for (size_t i = 0; i < OTHERS; i++)
+		others[i] = snapshot_take(_metadata, fd, view);
+	munmap(view, (PAGES + 1) * PAGE);
+	for (size_t i = 0; i < PAGES; i++) {
+		view = view_map(_metadata, fd, PAGES + 1);
+		pages_set(view, 0, i, 2);
+		pages_set(view, i + 1, PAGES - i, 2);
+		one[i] = snapshot_take(_metadata, fd, view);
+		munmap(view, (PAGES + 1) * PAGE);
+	}
+	EXPECT_BELOW(BELOW + PAGES + 1);
+	/* The last page is nobody's now, but comes after all the others. */
+	close(fd);
+	EXPECT_BELOW(BELOW + PAGES + 1);
+	close(others[0]);
+	EXPECT_BELOW(BELOW + PAGES);
+	for (size_t i = 0; i < PAGES; i++) {
+		EXPECT_EQ(TAG(0, i), pool_page_tag(_metadata, one[i], i));
+		close(one[i]);
+		EXPECT_BELOW(BELOW + PAGES - 1 - i);
+	}
+	for (size_t i = 1; i < OTHERS; i++)
+		close(others[i]);
+	munmap(self->view, BELOW * PAGE);
+	close(self->pool);
+	close(self->first);
+	close(self->second);
+}
+
 TEST_HARNESS_MAIN
