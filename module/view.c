@@ -11,6 +11,7 @@
 #include <linux/pagemap.h>
 #include <linux/personality.h>
 #include <linux/pseudo_fs.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "compat.h"
@@ -194,6 +195,10 @@ static void view_free(struct cowpool_view *view)
 
 static int zap_run(unsigned long first, unsigned long nr, void *view)
 {
+	/* With many relatives, and pages here and there, it takes long. */
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	cond_resched();
 	cowpool_view_zap(view, first, nr);
 	return 0;
 }
@@ -207,19 +212,20 @@ static int zap_run(unsigned long first, unsigned long nr, void *view)
  * change the entries where they are, and flush TLBs once. But the copy that a
  * later write makes then has an entry to zap, in all relatives: so not if
  * there are any.
+ *
+ * Return: 0, or -EINTR if the task was killed.
  */
-static void view_protect(struct cowpool_view *view, struct vm_area_struct *vma)
+static int view_protect(struct cowpool_view *view, struct vm_area_struct *vma)
 {
 	struct cowpool_entries entries;
 	/* No lock: who has no relatives gets some by its own fork() only. */
 	bool alone = data_race(list_is_singular(&view->mapping->views));
 
-	if (!alone || !cowpool_entries_begin(&entries, view, vma)) {
-		cow_tree_walk_grants(&view->tree, zap_run, view);
-		return;
-	}
+	if (!alone || !cowpool_entries_begin(&entries, view, vma))
+		return cow_tree_walk_grants(&view->tree, zap_run, view);
 	cow_tree_walk_grants(&view->tree, cowpool_entries_protect, &entries);
 	cowpool_entries_end(&entries);
+	return 0;
 }
 
 /* A page table's pages; zapping it all costs about as much as so many runs. */
@@ -316,7 +322,7 @@ long cowpool_view_drop(struct cowpool_view *view, unsigned long first,
  * struct share - a cowpool_view_share() under way
  * @from: the view
  * @to: the copy of its tree
- * @vma: the VMA of the view that showed the last page that was copied, or NULL
+ * @vma: the VMA of the view that showed the last page that was held, or NULL
  * @copies: pages copied, since they are held
  * @zaps_ended: no zap is under way that may have made pages look held
  */
@@ -372,6 +378,30 @@ static struct vm_area_struct *view_vma(struct cowpool_view *view,
 	return NULL;
 }
 
+static bool vma_shows(struct vm_area_struct *vma, unsigned long index)
+{
+	return index - vma->vm_pgoff < vma_pages(vma);
+}
+
+/*
+ * The VMA that shows a page, or NULL. Pages come in ascending order, and so do the
+ * VMAs of a view that was split.
+ */
+static struct vm_area_struct *share_vma(struct share *share, unsigned long index)
+{
+	struct cowpool_view *from = share->from;
+	struct vm_area_struct *vma = share->vma;
+
+	if (vma && !vma_shows(vma, index)) {
+		vma = find_vma(from->mm, vma->vm_end);
+		if (vma && (cowpool_view_of(vma) != from ||
+			    !vma_shows(vma, index)))
+			vma = NULL;
+	}
+	share->vma = vma ?: view_vma(from, index, 1, NULL);
+	return share->vma;
+}
+
 /*
  * Whoever holds on to a page goes on writing to it, for the view that he got
  * it from. So it stays exclusive there, and @to gets a copy.
@@ -386,14 +416,13 @@ static int copy_held(unsigned long first, unsigned long nr, void *arg)
 	int err;
 
 	for (index = first; index < first + nr; index++) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
 		cond_resched();
 		page = cow_tree_lookup(&share->from->tree, index, NULL);
 		if (!share_held(share, page))
 			continue;
-		vma = share->vma;
-		if (!vma || index - vma->vm_pgoff >= vma_pages(vma))
-			vma = view_vma(share->from, index, 1, NULL);
-		share->vma = vma;
+		vma = share_vma(share, index);
 		addr = vma ? vma->vm_start +
 			     ((index - vma->vm_pgoff) << PAGE_SHIFT) : 0;
 		copy = cowpool_private_copy(page, NULL, COWPOOL_FRAME_ONE,
@@ -437,7 +466,7 @@ static int grant_again(unsigned long first, unsigned long nr, void *arg)
  * Takes time for what was written since this was last done.
  *
  * Return: 0, or -ENOMEM or -EDQUOT if a page that somebody holds on to could
- * not be copied: @to is empty then.
+ * not be copied, or -EINTR if the task was killed: @to is empty then.
  */
 int cowpool_view_share(struct cow_tree *to, struct cowpool_view *from,
 		       struct vm_area_struct *vma)
@@ -446,9 +475,10 @@ int cowpool_view_share(struct cow_tree *to, struct cowpool_view *from,
 	int err;
 
 	mutex_lock(&from->lock);
-	view_protect(from, vma);
+	err = view_protect(from, vma);
 	cow_tree_share(to, &from->tree);
-	err = cow_tree_walk_grants(&from->tree, copy_held, &share);
+	if (!err)
+		err = cow_tree_walk_grants(&from->tree, copy_held, &share);
 	if (err) {
 		cow_tree_drop(to);
 	} else {

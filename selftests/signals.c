@@ -3,7 +3,7 @@
  * Signals while faults are under way: handlers that write to the view
  * themselves, system calls that meet a bad page, and SIGKILL at any moment.
  */
-#include "cowpool_test.h"
+#include "snapshot.h"
 
 #include <sys/time.h>
 
@@ -84,7 +84,10 @@ TEST_F(signals, handlers_that_write)
 	setitimer(ITIMER_PROF, &off, NULL);
 }
 
-/* A process is killed in the middle of its faults: everything comes back. */
+/*
+ * A process is killed in the middle of its faults, or of a fork() or SNAPSHOT that has
+ * many runs of pages to protect: everything comes back.
+ */
 TEST_F(signals, sigkill)
 {
 	uint64_t frames, nodes, views;
@@ -99,9 +102,11 @@ TEST_F(signals, sigkill)
 
 		if (!child) {
 			for (;;) {
-				for (size_t page = 0; page < PAGES; page++)
+				for (size_t page = 0; page < PAGES; page += 1 + round % 2)
 					self->view[page * PAGE]++;
-				if (!fork())
+				if (round % 3 == 2)
+					close(snapshot_try(self->fd, self->view));
+				else if (!fork())
 					_exit(0);
 			}
 		}
