@@ -48,9 +48,11 @@ static struct cowpool_pool *find_locked(const char *name)
 {
 	struct cowpool_pool *pool;
 
-	list_for_each_entry(pool, &named_pools, name_node)
+	list_for_each_entry(pool, &named_pools, name_node) {
 		if (!strcmp(pool->name, name))
 			return pool;
+		cond_resched();
+	}
 	return NULL;
 }
 

@@ -432,7 +432,10 @@ void cow_path_grant(struct cow_tree *tree, struct cow_path *path)
 	}
 }
 
-/* Joins runs that touch, so that a caller's work per run is done once. */
+/*
+ * Joins runs that touch, so that a caller's work per run is done once. Up to a limit:
+ * a caller that stops within a run, and goes on behind that, has it walked anew.
+ */
 struct run {
 	unsigned long first;
 	unsigned long nr;
@@ -452,7 +455,7 @@ static int run_add(struct run *run, unsigned long first, unsigned long nr)
 {
 	int err;
 
-	if (run->nr && run->first + run->nr == first) {
+	if (run->nr && run->nr < COW_RUN_MAX && run->first + run->nr == first) {
 		run->nr += nr;
 		return 0;
 	}
@@ -490,6 +493,7 @@ static int node_walk_grants(const struct cow_node *node, unsigned int level,
 			err = node_walk_grants(node->slot[i], level - 1, first, run);
 		else
 			err = leaf_walk_grants(node->slot[i], first, run);
+		cond_resched();
 	}
 	return err;
 }
@@ -518,6 +522,7 @@ static void node_revoke(struct cow_node *node, unsigned int level)
 	while (level && node->granted) {
 		node_revoke(node->slot[__ffs64(node->granted)], level - 1);
 		node->granted &= node->granted - 1;
+		cond_resched();
 	}
 	node->granted = 0;
 }

@@ -82,10 +82,13 @@ struct cow_tree {
 	struct cow_path last;
 };
 
+/* The longest run of indices that is told of as one. */
+#define COW_RUN_MAX	512
+
 /**
  * typedef cow_run_fn - called for a run of indices
  * @first: first index
- * @nr: number of indices
+ * @nr: number of indices; the next run touches this one only if it is COW_RUN_MAX
  * @arg: the caller's
  *
  * Return: 0 to go on, anything else to stop with that value.

@@ -70,7 +70,7 @@ static struct file_system_type view_fs = {
 /**
  * cowpool_views_pin() - make sure that files for mappings can be made
  *
- * Return: 0 or -ENOMEM.
+ * Return: 0, or -ENOMEM or -EMFILE from mounting it.
  */
 int cowpool_views_pin(void)
 {

@@ -146,19 +146,39 @@ static void do_write(int tree, unsigned long index)
 		fail("a page just written is not exclusive", tree, index);
 }
 
+/* As long as can be, and in some cases longer than what is told of as one run */
+static void do_write_run(int tree)
+{
+	unsigned long index = below(nr_pages);
+	unsigned long end = min(index + below(3 * COW_RUN_MAX), nr_pages);
+
+	for (; index < end; index++)
+		do_write(tree, index);
+}
+
+/* Runs come in order, and touch only where the first one is as long as can be. */
+static void check_run(unsigned long first, unsigned long nr, unsigned long next,
+		      unsigned long last_nr, int tree)
+{
+	if (nr > COW_RUN_MAX)
+		fail("a run is too long", tree, first);
+	if (last_nr && (first < next || (first == next && last_nr != COW_RUN_MAX)))
+		fail("runs out of order or not joined", tree, first);
+}
+
 struct grants {
 	int tree;
 	unsigned long next;
+	unsigned long nr;	/* of the last run */
 };
 
-/* Runs come in order, apart from each other, and name just the grants. */
+/* Runs name just the grants. */
 static int check_grant_run(unsigned long first, unsigned long nr, void *arg)
 {
 	struct grants *grants = arg;
 	unsigned long i;
 
-	if (grants->next && first <= grants->next)
-		fail("grants out of order or not joined", grants->tree, first);
+	check_run(first, nr, grants->next, grants->nr, grants->tree);
 	for (i = grants->next; i < first; i++)
 		if (granted[grants->tree][i])
 			fail("a grant was not told", grants->tree, i);
@@ -166,6 +186,7 @@ static int check_grant_run(unsigned long first, unsigned long nr, void *arg)
 		if (!granted[grants->tree][i])
 			fail("told what is no grant", grants->tree, i);
 	grants->next = first + nr;
+	grants->nr = nr;
 	return 0;
 }
 
@@ -218,6 +239,7 @@ static void check_range(int tree)
 struct diff {
 	int a, b;
 	unsigned long next;
+	unsigned long nr;	/* of the last run */
 };
 
 static void check_same(const struct diff *diff, unsigned long to)
@@ -234,11 +256,13 @@ static int check_diff_run(unsigned long first, unsigned long nr, void *arg)
 	struct diff *diff = arg;
 	unsigned long i;
 
+	check_run(first, nr, diff->next, diff->nr, diff->a);
 	check_same(diff, first);
 	for (i = first; i < first + nr; i++)
 		if (model[diff->a][i] == model[diff->b][i])
 			fail("told what is no difference", diff->a, i);
 	diff->next = first + nr;
+	diff->nr = nr;
 	return 0;
 }
 
@@ -293,7 +317,9 @@ static void run_case(unsigned long operations)
 		unsigned long kind = below(1000);
 
 		tree = below(NR_TREES);
-		if (kind < 700)
+		if (!kind && !below(20))
+			do_write_run(tree);
+		else if (kind < 700)
 			do_write(tree, random_index());
 		else if (kind < 980)
 			check_slot(tree, random_index());
