@@ -95,7 +95,10 @@ static inline vm_fault_t cowpool_return_page(struct vm_fault *vmf,
 {
 	get_page(page);
 	lock_page(page);
-	/* The kernel would look for the mapping of a poisoned page. */
+	/*
+	 * The kernel would look for the mapping of a poisoned page. A memory error in the
+	 * next few instructions goes unnoticed.
+	 */
 	if (unlikely(PageHWPoison(page))) {
 		unlock_page(page);
 		put_page(page);

@@ -59,7 +59,7 @@ void cowpool_entries_end(struct cowpool_entries *entries)
  * Goes to the page table for an address. Where there is none, nothing stands;
  * where a PMD entry stands instead, it is read-only and clean: the copy of a
  * page that it covers has been granted, but not mapped yet. Nobody frees page
- * tables while the mmap lock is held for writing.
+ * tables of a VMA that is locked for writing.
  */
 static void table_enter(struct cowpool_entries *entries, unsigned long addr)
 {

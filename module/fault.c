@@ -18,6 +18,7 @@
 #include <linux/highmem.h>
 #include <linux/mm.h>
 #include <linux/mm_inline.h>
+#include <linux/oom.h>
 #include <linux/pagemap.h>
 #include <linux/smp.h>
 #include <linux/userfaultfd_k.h>
@@ -98,13 +99,12 @@ static bool entry_gone(const struct vm_fault *vmf, bool alone)
 }
 
 /*
- * Whether a writable entry can be put in place: no mark of userfaultfd's is in its
- * way, nor may come there meanwhile.
+ * Whether a writable entry can be put where none stands: no mark of userfaultfd's may
+ * come there meanwhile.
  */
 static bool can_insert(struct vm_fault *vmf)
 {
-	return COWPOOL_CAN_INSERT && !userfaultfd_wp(vmf->vma) &&
-	       !cowpool_entry_marked(vmf);
+	return COWPOOL_CAN_INSERT && !userfaultfd_wp(vmf->vma);
 }
 
 /* Why @page cannot be mapped, or 0. */
@@ -424,7 +424,7 @@ static vm_fault_t view_write_fault(struct cowpool_view *view,
 
 	if (IS_ERR(page))
 		return fault_of_error(PTR_ERR(page));
-	if (can_insert(vmf))
+	if (can_insert(vmf) && !cowpool_entry_marked(vmf))
 		return cowpool_insert_page(vmf, page, true);
 	/*
 	 * Exclusive pages are safe to be installed late: only who locks out
@@ -507,10 +507,15 @@ vm_fault_t cowpool_map_private_fault(struct vm_fault *vmf)
 {
 	struct cowpool_pool *pool = vmf->vma->vm_private_data;
 	struct page *page;
+	vm_fault_t ret;
 
 	/* mremap() can make it longer than the pool. */
 	if (unlikely(vmf->pgoff >= pool->nr_pages))
 		return VM_FAULT_SIGBUS;
+	/* What is missing may be a private page that the OOM killer has taken. */
+	ret = check_stable_address_space(vmf->vma->vm_mm);
+	if (unlikely(ret))
+		return ret;
 	page = cowpool_pool_page(pool, vmf->pgoff);
 	/* Nothing here is ever replaced, but a snapshot has private pages. */
 	if (vmf->flags & FAULT_FLAG_WRITE)

@@ -678,6 +678,8 @@ static struct file *mapping_file(struct cowpool_mapping *mapping)
 	/* Who unmounts ends what inotify watches by /proc/PID/map_files. */
 	inode_sb_list_add(inode);
 	inode->i_mapping->a_ops = &mapping_aops;
+	/* Some 6.x would collapse MAP_PRIVATE mappings of what nobody writes to. */
+	get_write_access(inode);
 	/* Nothing to reclaim, nor to look for by what was accessed. */
 	mapping_set_unevictable(inode->i_mapping);
 	/* The size lets the kernel map huge pages. */

@@ -14,6 +14,9 @@
  */
 #include "cowpool_test.h"
 
+#include <sys/resource.h>
+#include <sys/utsname.h>
+
 #define PAGES		256
 #define MAX_CHILDREN	4
 
@@ -307,6 +310,39 @@ TEST_F(counts, read_faults)
 	EXPECT_EQ(total + 2 * PLACES, stat_value(_metadata, "read_faults"));
 	munmap(view, PLACES * apart * PAGE);
 	close(fd);
+}
+
+static long faults_now(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+	return usage.ru_minflt;
+}
+
+/*
+ * Page faults of a write: one for what is not mapped. For what is mapped read-only one
+ * copies, and maps the copy if the kernel lets a module do that.
+ */
+TEST_F(counts, faults_of_a_write)
+{
+	char *view = view_map(_metadata, self->fd, PAGES);
+	unsigned int major, minor;
+	struct utsname name;
+	long before;
+
+	ASSERT_EQ(0, uname(&name));
+	ASSERT_EQ(2, sscanf(name.release, "%u.%u", &major, &minor));
+	page_tag(view);
+	before = faults_now();
+	page_set(view, TAG(1, 0));
+	EXPECT_EQ(major > 6 || (major == 6 && minor >= 15) ? 1 : 2, faults_now() - before);
+	before = faults_now();
+	page_set(page_at(view, PAGES / 2), TAG(1, 0));
+	EXPECT_EQ(1, faults_now() - before);
+	EXPECT_EQ(1, view_info(_metadata, self->fd, view).counters.copies_after_read);
+	EXPECT_EQ(1, view_info(_metadata, self->fd, view).counters.copies_first_touch);
+	munmap(view, PAGES * PAGE);
 }
 
 /*

@@ -6,6 +6,8 @@
  */
 #include "cowpool_test.h"
 
+#include <sys/ptrace.h>
+
 #define PAGES 1100
 
 FIXTURE(private_mmap) {
@@ -159,6 +161,52 @@ TEST_F(private_mmap, what_the_pool_knows)
 	EXPECT_EQ(0, memcmp(&none, &info.counters, sizeof(none)));
 	EXPECT_EQ(-1, pwrite(self->fd, &byte, 1, 0));
 	EXPECT_EQ(ETXTBSY, errno);
+}
+
+/*
+ * What the OOM killer takes from a process that is on its way out does not show the
+ * pool's content instead: it might still go to a file.
+ */
+TEST_F(private_mmap, reaped)
+{
+	char *addr = page_at(self->map, PAGES - 1), path[32];
+	pid_t child = child_fork(_metadata);
+	int mem, pidfd, status;
+	uint64_t tag;
+
+	if (!child) {
+		page_set(addr, TAG(1, 0));
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		raise(SIGSTOP);
+		_exit(1);
+	}
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	ASSERT_TRUE(WIFSTOPPED(status));
+	snprintf(path, sizeof(path), "/proc/%d/mem", child);
+	mem = open(path, O_RDONLY);
+	ASSERT_LE(0, mem);
+	pidfd = syscall(SYS_pidfd_open, child, 0);
+	ASSERT_LE(0, pidfd);
+	ASSERT_EQ((ssize_t)sizeof(tag), pread(mem, &tag, sizeof(tag), (off_t)addr));
+	EXPECT_EQ(TAG(1, 0), tag);
+
+	/* It stops again before it gives its memory back. */
+	ASSERT_EQ(0, ptrace(PTRACE_SETOPTIONS, child, NULL, PTRACE_O_TRACEEXIT));
+	ASSERT_EQ(0, kill(child, SIGKILL));
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	ASSERT_EQ(SIGTRAP | PTRACE_EVENT_EXIT << 8, status >> 8);
+	ASSERT_EQ(0, syscall(SYS_process_mrelease, pidfd, 0));
+	/* The kernel maps what it has of a memfd around a page without a question. */
+	if (variant->cowpool) {
+		EXPECT_EQ(-1, pread(mem, &tag, sizeof(tag), (off_t)addr));
+		EXPECT_EQ(EIO, errno);
+	}
+
+	close(pidfd);
+	close(mem);
+	ptrace(PTRACE_CONT, child, NULL, NULL);
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_EQ(SIGKILL, WTERMSIG(status));
 }
 
 TEST_HARNESS_MAIN
