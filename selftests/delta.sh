@@ -63,6 +63,9 @@ outputs() {
 	cowpool delta apply applied delta applied
 	cmp applied image
 	[[ $(stat -c %a applied) == 600 ]]
+	chown 60000:60001 applied
+	cowpool delta apply base delta applied
+	[[ $(stat -c '%u:%g %a' applied) == '60000:60001 600' ]]
 	ln -s applied link
 	cp base applied
 	cowpool delta apply base delta link
@@ -73,6 +76,10 @@ outputs() {
 	refuses 'No space left' cowpool delta apply base delta /dev/full
 	refuses 'No space left' cowpool delta save base image /dev/full
 	refuses 'No such file' cowpool delta save base image none/OUT
+	refuses 'No space left' bash -c 'cowpool -j delta show delta >/dev/full'
+	ln -s nowhere dangling
+	refuses 'leads nowhere' cowpool delta apply base delta dangling
+	[[ -L dangling && ! -e nowhere ]]
 	refuses 'not what the delta was made from' \
 		cowpool delta apply image delta applied
 	cmp applied image

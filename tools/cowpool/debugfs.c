@@ -125,6 +125,8 @@ struct debugfs_row *debugfs_rows(const char *table, size_t *count)
 		memcpy(names, header, sizeof(names));
 		parse_row(&rows[(*count)++], names, line);
 	}
+	if (ferror(file))
+		goto fail;
 	fclose(file);
 	return rows;
 fail:

@@ -4,7 +4,8 @@
  * are files or pools; the format is libcowpool's.
  *
  * Whatever fails leaves no half-written file behind: output goes to a
- * temporary file, which becomes the one asked for when all is well.
+ * temporary file, which becomes the one asked for when all is well. Who is told
+ * to end removes it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +13,7 @@
 #include <inttypes.h>
 #include <json-c/json.h>
 #include <nettle/sha2.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,7 +108,8 @@ static void set_mode(int fd, const struct stat *replaced)
 	if (replaced) {
 		mode = replaced->st_mode & 0777;
 		/* What its group may do is not what another one may. */
-		if (fchown(fd, -1, replaced->st_gid))
+		if (fchown(fd, replaced->st_uid, replaced->st_gid) &&
+		    fchown(fd, -1, replaced->st_gid))
 			mode &= ~070;
 	} else {
 		mask = umask(0);
@@ -114,6 +117,29 @@ static void set_mode(int fd, const struct stat *replaced)
 		mode = 0666 & ~mask;
 	}
 	fchmod(fd, mode);
+}
+
+/* What temporary_open() has made and output_close() has not seen to, or NULL */
+static char *volatile unfinished;
+
+static void remove_unfinished(int sig)
+{
+	if (unfinished)
+		unlink(unfinished);
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+static void remove_when_ended(void)
+{
+	static const int signals[] = { SIGHUP, SIGINT, SIGTERM };
+	struct sigaction old;
+
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
+		/* nohup(1) has this one ignored. */
+		if (!sigaction(signals[i], NULL, &old) && old.sa_handler != SIG_IGN)
+			signal(signals[i], remove_unfinished);
+	}
 }
 
 /* A file beside the one that it will replace, so that there always is a whole one. */
@@ -128,9 +154,12 @@ static int temporary_open(struct output *output, const struct stat *replaced)
 		output->temporary = NULL;
 		return -1;
 	}
+	remove_when_ended();
 	fd = mkostemp(output->temporary, O_CLOEXEC);
-	if (fd >= 0)
-		set_mode(fd, replaced);
+	if (fd < 0)
+		return -1;
+	unfinished = output->temporary;
+	set_mode(fd, replaced);
 	return fd;
 }
 
@@ -140,6 +169,10 @@ static bool output_open(struct output *output, const char *name)
 	struct stat st;
 	bool exists = !pool && !stat(name, &st);
 
+	if (!pool && !exists && !lstat(name, &st)) {
+		failed("cannot create '%s': it is a link that leads nowhere", name);
+		return false;
+	}
 	output->name = name;
 	output->target = NULL;
 	output->temporary = NULL;
@@ -180,8 +213,11 @@ static int output_close(struct output *output, bool good)
 {
 	int err = 0;
 
-	/* What is renamed must be there even if the machine goes down after that. */
-	if (good && output->temporary && fsync(output->fd))
+	/*
+	 * What is renamed must be there even if the machine goes down after that, and a
+	 * disk tells now what has gone wrong. A pool or a pipe has nothing to tell.
+	 */
+	if (good && fsync(output->fd) && errno != EINVAL && errno != EROFS)
 		err = errno;
 	if (close(output->fd) && !err)
 		err = errno;
@@ -196,6 +232,7 @@ static int output_close(struct output *output, bool good)
 	}
 	if (!good && output->temporary)
 		unlink(output->temporary);
+	unfinished = NULL;
 	free(output->target);
 	free(output->temporary);
 	return good ? EXIT_FINE : EXIT_FAILED;
@@ -440,16 +477,27 @@ static bool merge(const struct output *out, const struct input *base,
 	return copy(out, base, at, base->size - at);
 }
 
-/* A pool, by whatever name, stays as large as it is. */
+/* A pool, by whatever name, and a disk stay as large as they are. */
 static bool output_fits(const struct output *out, uint64_t size)
 {
 	struct cowpool_info info;
+	struct stat st;
+	uint64_t has;
 
-	if (out->temporary || cowpool_info(out->fd, NULL, &info) ||
-	    info.size == size)
+	if (out->temporary)
+		return true;
+	if (!cowpool_info(out->fd, NULL, &info)) {
+		has = info.size;
+	} else if (!fstat(out->fd, &st) && S_ISBLK(st.st_mode)) {
+		has = (uint64_t)lseek(out->fd, 0, SEEK_END);
+		lseek(out->fd, 0, SEEK_SET);
+	} else {
+		return true;
+	}
+	if (has == size)
 		return true;
 	failed("'%s' has %" PRIu64 " bytes: the delta is for %" PRIu64,
-	       out->name, (uint64_t)info.size, size);
+	       out->name, has, size);
 	return false;
 }
 

@@ -120,26 +120,27 @@ static void leave(struct demo *d)
 	struct debugfs_row *rows;
 	struct cowpool_info info;
 	size_t count;
-	bool empty;
+	bool known, empty;
 
 	title("AFTERWARDS: all processes have exited, and the pool is closed.");
 	actors_end(d->actors, d->nr_actors);
 	d->nr_actors = 0;
-	if (!cowpool_info(d->stage.pool, NULL, &info))
-		check(d, !info.views && !info.counters.private_pages,
-		      "the pool had no view and no private page left");
+	known = !cowpool_info(d->stage.pool, NULL, &info);
+	check(d, known && !info.views && !info.counters.private_pages,
+	      "the pool had no view and no private page left");
 	close(d->stage.pool);
 	d->stage.pool = -1;
-	rows = d->debugfs ? debugfs_rows("pools", &count) : NULL;
-	if (!rows)
+	if (!d->debugfs)
 		return;
-	check(d, !debugfs_find(rows, count, info.pool_id),
+	rows = debugfs_rows("pools", &count);
+	check(d, known && rows && !debugfs_find(rows, count, info.pool_id),
 	      "the pool is gone from the module's list");
 	free(rows);
+	known = debugfs_stats(&stats);
 	/* With views of somebody else about, these are not ours alone. */
-	if (d->stats_before.views || !debugfs_stats(&stats) || stats.views)
+	if (d->stats_before.views || (known && stats.views))
 		return;
-	empty = stats.pool_frames == d->stats_before.pool_frames &&
+	empty = known && stats.pool_frames == d->stats_before.pool_frames &&
 		stats.private_frames == d->stats_before.private_frames &&
 		stats.nodes == d->stats_before.nodes;
 	check(d, empty, "every page frame and index node was given back");

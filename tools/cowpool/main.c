@@ -3,6 +3,7 @@
  * The command `cowpool`: `cowpool OBJECT COMMAND`. This file finds the object
  * on the command line; a file per object does the rest.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <locale.h>
@@ -132,7 +133,7 @@ bool parse_number(const char *text, int base, uint64_t min, uint64_t max,
 
 	errno = 0;
 	*number = strtoull(text, &end, base);
-	return !errno && end != text && !*end && *text != '-' &&
+	return !errno && end != text && !*end && isxdigit((unsigned char)*text) &&
 		*number >= min && *number <= max;
 }
 
@@ -145,7 +146,7 @@ bool parse_size(const char *text, uint64_t *bytes)
 
 	errno = 0;
 	*bytes = strtoull(text, &end, 0);
-	if (errno || end == text || *text == '-')
+	if (errno || end == text || !isdigit((unsigned char)*text))
 		return false;
 	if (*end) {
 		unit = strchr(units, *end & ~0x20);
@@ -204,7 +205,7 @@ static int print_version(void)
 	return EXIT_FINE;
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	static const struct option long_options[] = {
 		{ "help", no_argument, NULL, 'h' },
@@ -246,4 +247,14 @@ int main(int argc, char **argv)
 		}
 	}
 	return misused("there is no object '%s'", argv[0]);
+}
+
+int main(int argc, char **argv)
+{
+	int status = run(argc, argv);
+
+	/* What is told is what was asked for: it counts only if it gets there. */
+	if ((ferror(stdout) | fflush(stdout)) && status == EXIT_FINE)
+		return failed("cannot write: %s", strerror(errno));
+	return status;
 }
