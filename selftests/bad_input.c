@@ -403,9 +403,20 @@ TEST_F(bad_input, write_from_a_view)
 TEST_F(bad_input, other_file_calls)
 {
 	int other = memfd_create("other", 0);
+	char *view = view_map(_metadata, self->fd, PAGES);
+	int fds[] = { self->fd, snapshot_take(_metadata, self->fd, view) };
 
-	EXPECT_EQ(-1, ftruncate(self->fd, PAGE));
-	EXPECT_EQ(EINVAL, errno);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		EXPECT_EQ(-1, ftruncate(fds[i], PAGE));
+		EXPECT_EQ(EINVAL, errno);
+		EXPECT_EQ(-1, fallocate(fds[i], 0, 0, PAGE));
+		EXPECT_EQ(ENODEV, errno);
+		EXPECT_EQ(-1, fsync(fds[i]));
+		EXPECT_EQ(EINVAL, errno);
+	}
+	munmap(view, PAGES * PAGE);
+	close(fds[1]);
+	self->before = pool_info(_metadata, self->fd);
 	EXPECT_EQ(-1, pread(self->fd, &other, 1, -1));
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, pwrite(self->fd, &other, 1, -1));

@@ -98,7 +98,9 @@ arm
 for test in "${tests[@]}"; do
 	read -ra command <<<"$test"
 	result=ok start=$SECONDS
-	"$programs/${command[0]}" "${command[@]:1}" 2>&1 | sed 's/^/# /' || result='not ok'
+	# A name that the harness does not know is no test, and no failure to it.
+	"$programs/${command[0]}" "${command[@]:1}" 2>&1 |
+		sed '/^1\.\.0/ { s/^/# /; q 1 }; s/^/# /' || result='not ok'
 	result "$result" "${command[0]} with delays # $((SECONDS - start)) s"
 done
 result=ok

@@ -276,7 +276,7 @@ TEST_F(inject, first_open)
 		"first open", NULL, run_open, check_open_first, MEMORY | FAULT | BARE
 	};
 
-	walk(_metadata, &self->scene, &op);
+	EXPECT_LT(0, walk(_metadata, &self->scene, &op));
 }
 
 TEST_F_TIMEOUT(inject, descriptors, 600)

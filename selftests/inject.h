@@ -351,9 +351,9 @@ static inline void expect_nothing_done(struct __test_metadata *_metadata, struct
 	expect_scene(_metadata, s, half, op->name, n);
 }
 
-/* Lets @op fail at each point, on a scene of its own each time. */
-static inline void walk(struct __test_metadata *_metadata, struct scene *s,
-			const struct operation *op)
+/* Lets @op fail at each point, on a scene of its own each time. Returns how often it did. */
+static inline unsigned int walk(struct __test_metadata *_metadata, struct scene *s,
+				const struct operation *op)
 {
 	struct cowpool_counters before = {};
 	const bool bare = op->may & BARE;
@@ -406,6 +406,7 @@ static inline void walk(struct __test_metadata *_metadata, struct scene *s,
 	}
 	/* The last one was not hit. */
 	ksft_print_msg("%s: %u injection points, %u reported\n", op->name, n - 2, failures);
+	return failures;
 }
 
 static inline int outcome_of(long ret)
@@ -441,9 +442,13 @@ static inline void prepare_held(struct __test_metadata *_metadata, struct scene 
 static inline void walk_all(struct __test_metadata *_metadata, struct scene *s,
 			    const struct operation *ops, size_t nr)
 {
+	unsigned int failures = 0;
+
 	s->pool = pool_filled(_metadata, PAGES);
 	for (size_t i = 0; i < nr; i++)
-		walk(_metadata, s, &ops[i]);
+		failures += walk(_metadata, s, &ops[i]);
+	/* Some cannot fail, but never all of them. */
+	EXPECT_LT(0, failures);
 }
 
 /*

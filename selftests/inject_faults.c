@@ -363,6 +363,8 @@ TEST_F_TIMEOUT(inject_faults, faults, 900)
 		{ "own", OWN, prepare_no_entry },
 	};
 
+	unsigned int failures = 0;
+
 	self->scene.pool = pool_filled(_metadata, PAGES);
 	for (size_t i = 0; i < ARRAY_SIZE(ops); i++) {
 		for (size_t k = 0; k < ARRAY_SIZE(states); k++) {
@@ -373,9 +375,10 @@ TEST_F_TIMEOUT(inject_faults, faults, 900)
 			op.name = name;
 			op.prepare = states[k].prepare;
 			self->scene.page = states[k].page;
-			walk(_metadata, &self->scene, &op);
+			failures += walk(_metadata, &self->scene, &op);
 		}
 	}
+	EXPECT_LT(0, failures);
 }
 
 TEST_F_TIMEOUT(inject_faults, forks, 1500)

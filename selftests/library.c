@@ -694,11 +694,14 @@ TEST_F(library, delta_is_of_one_instant)
 {
 	struct counter counter = { .view = cowpool_alloc(self->size) };
 	char *other = cowpool_alloc(self->size);
+	uint64_t before = 0;
 	pthread_t thread;
 
 	ASSERT_NE(NULL, counter.view);
 	ASSERT_NE(NULL, other);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, count_up, &counter));
+	while (!*(volatile uint64_t *)counter.view)
+		sched_yield();
 	for (int round = 0; round < 20; round++) {
 		int file = delta_file(_metadata, counter.view, 0);
 		uint64_t first;
@@ -710,6 +713,9 @@ TEST_F(library, delta_is_of_one_instant)
 
 			EXPECT_TRUE(word == first || word + 1 == first);
 		}
+		EXPECT_LT(0, first);
+		EXPECT_LE(before, first);
+		before = first;
 		close(file);
 	}
 	atomic_store(&counter.stop, true);

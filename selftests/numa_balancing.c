@@ -139,7 +139,7 @@ static void write_and_freeze(struct __test_metadata *_metadata, int fd, char *vi
 static void use(struct __test_metadata *_metadata, int fd)
 {
 	char *view = view_map(_metadata, fd, PAGES);
-	uint64_t before = vm_event(_metadata, "numa_hint_faults");
+	uint64_t before = vm_event(_metadata, "numa_hint_faults"), faults;
 	unsigned int rounds = how_often(20);
 	static uint64_t tags[PAGES];
 
@@ -152,8 +152,9 @@ static void use(struct __test_metadata *_metadata, int fd)
 		write_and_reset(_metadata, fd, view, tags, round);
 		write_and_freeze(_metadata, fd, view, tags, round);
 	}
-	ksft_print_msg("%" PRIu64 " faults of the balancing\n",
-		       vm_event(_metadata, "numa_hint_faults") - before);
+	faults = vm_event(_metadata, "numa_hint_faults") - before;
+	EXPECT_LT(0, faults);
+	ksft_print_msg("%" PRIu64 " faults of the balancing\n", faults);
 	munmap(view, PAGES * PAGE);
 }
 
