@@ -153,7 +153,8 @@ int cowpool_stats(int fd, const void *addr, struct cowpool_counters *counters);
  * The new pool holds what the whole view shows at one instant of the call,
  * whatever other threads write meanwhile. It is anonymous and sealed, and can
  * be read, mapped and so be snapshot again as any pool. The cost is in the
- * pages written since the last snapshot or fork(2), not in the view's size.
+ * pages written since the last snapshot or fork(2), and the relatives that the
+ * view has by fork(2), not in the view's size.
  *
  * Return: a descriptor (close-on-exec) of the new pool, or -1 and errno:
  * ENOENT if there is no view at @addr, EIO if fork() could not give it its
@@ -202,6 +203,9 @@ int64_t cowpool_reset(void *addr, size_t len, unsigned int flags);
  *
  *	while (at != end) {
  *		int n = cowpool_dirty(at, end - (char *)at, ranges, nr, 0, &at);
+ *
+ *		if (n < 0)
+ *			break;
  *		...
  *	}
  *
