@@ -199,21 +199,25 @@ struct cowpool_pool *cowpool_pool_create_snapshot(struct cowpool_pool *of)
 }
 
 /*
- * How many pools may be asked in vain when one leaves, which cannot be killed. Who
- * leaves next goes on there.
+ * How many pools may say that they do not show a folio when one leaves, which cannot
+ * be killed: if another one does, so that it was in vain; and if none does, which
+ * happens once to a folio. A later one goes on there.
  */
-#define PRUNE_ASKS	16384
+#define PRUNE_VAIN	16384
+#define PRUNE_USEFUL	1000000
 
 /**
  * struct prune - a search for folios that no pool shows
  * @store: the store, whose lock is held
  * @next: the first page behind the last folio looked at
- * @asks: how many pools may still be asked
+ * @vain: what is left of PRUNE_VAIN
+ * @useful: what is left of PRUNE_USEFUL
  */
 struct prune {
 	struct cow_store *store;
 	unsigned long next;
-	unsigned int asks;
+	unsigned int vain;
+	unsigned int useful;
 };
 
 /* Whether a pool shows one of these pages of the store. */
@@ -222,15 +226,16 @@ static int pages_are_shown(unsigned long first, unsigned long last, void *arg)
 	struct prune *prune = arg;
 	struct cow_store *store = prune->store;
 	const struct cow_node *full = NULL;
-	unsigned int asks = prune->asks;
 	struct cowpool_pool *pool;
+	unsigned int asked = 0;
 
+	if (!prune->useful)
+		return -EBUSY;
 	list_for_each_entry(pool, &store->asked, asked_node) {
-		if (!asks) {
-			prune->asks = 0;
+		if (asked++ == prune->vain) {
+			prune->vain = 0;
 			return -EBUSY;
 		}
-		asks--;
 		/* Many snapshots may have been taken of what did not change. */
 		if (full && pool->tree.root == full)
 			continue;
@@ -240,13 +245,13 @@ static int pages_are_shown(unsigned long first, unsigned long last, void *arg)
 			 * leaves: it may be the last of very many.
 			 */
 			list_move(&pool->asked_node, &store->asked);
-			prune->asks = asks;
+			prune->vain -= asked - 1;
 			return 1;
 		}
 		full = pool->tree.root;
 		cond_resched();
 	}
-	/* Not in vain: that happens once to a folio. */
+	prune->useful -= min(prune->useful, asked);
 	return 0;
 }
 
@@ -273,7 +278,11 @@ static int prune_run(unsigned long first, unsigned long nr, void *arg)
 static void pool_leave_store(struct cowpool_pool *pool)
 {
 	struct cow_store *store = pool->store;
-	struct prune prune = { .store = store, .asks = PRUNE_ASKS };
+	struct prune prune = {
+		.store = store,
+		.vain = PRUNE_VAIN,
+		.useful = PRUNE_USEFUL,
+	};
 	struct cowpool_pool *other;
 
 	mutex_lock(&store->lock);
