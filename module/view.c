@@ -236,9 +236,9 @@ static int view_protect(struct cowpool_view *view, struct vm_area_struct *vma)
  * struct drop - private pages are on their way out
  * @view: the view
  * @pages: how many so far
- * @region: number of the page table that the last ones are in
- * @nr: runs found there that are not zapped yet; more than fit if it is to be
- *	zapped as a whole
+ * @region: number of the page table that the last one ends in
+ * @nr: runs found that are not zapped yet; more than fit if that page table is to be
+ *	zapped as a whole, from the first run on if that begins before it
  * @run: the runs
  */
 struct drop {
@@ -254,11 +254,13 @@ struct drop {
 
 static void drop_zap(struct drop *drop)
 {
+	unsigned long end = (drop->region + 1) * DROP_REGION, first;
 	unsigned int i;
 
-	if (drop->nr > DROP_RUNS)
-		cowpool_view_zap(drop->view, drop->region * DROP_REGION,
-				 DROP_REGION);
+	if (drop->nr > DROP_RUNS) {
+		first = min(drop->run[0].first, end - DROP_REGION);
+		cowpool_view_zap(drop->view, first, end - first);
+	}
 	for (i = 0; i < drop->nr && drop->nr <= DROP_RUNS; i++)
 		cowpool_view_zap(drop->view, drop->run[i].first,
 				 drop->run[i].nr);
@@ -268,15 +270,21 @@ static void drop_zap(struct drop *drop)
 static int drop_run(unsigned long first, unsigned long nr, void *arg)
 {
 	struct drop *drop = arg;
-	unsigned long region = first / DROP_REGION;
+	unsigned long region = (first + nr - 1) / DROP_REGION;
+	unsigned int last = drop->nr - 1;
 
 	drop->pages += nr;
-	if (region != drop->region || (first + nr - 1) / DROP_REGION != region)
+	/* A long one is told of in pieces. */
+	if (drop->nr && drop->nr <= DROP_RUNS &&
+	    drop->run[last].first + drop->run[last].nr == first) {
+		drop->run[last].nr += nr;
+		drop->region = region;
+		return 0;
+	}
+	if (region != drop->region)
 		drop_zap(drop);
 	drop->region = region;
-	if ((first + nr - 1) / DROP_REGION != region) {
-		cowpool_view_zap(drop->view, first, nr);
-	} else if (drop->nr < DROP_RUNS) {
+	if (drop->nr < DROP_RUNS) {
 		drop->run[drop->nr].first = first;
 		drop->run[drop->nr++].nr = nr;
 	} else {
