@@ -512,7 +512,11 @@ vm_fault_t cowpool_map_private_fault(struct vm_fault *vmf)
 	/* mremap() can make it longer than the pool. */
 	if (unlikely(vmf->pgoff >= pool->nr_pages))
 		return VM_FAULT_SIGBUS;
-	/* What is missing may be a private page that the OOM killer has taken. */
+	/*
+	 * What is missing may be a private page that the OOM killer has taken: it says so
+	 * before it does.
+	 */
+	smp_rmb();
 	ret = check_stable_address_space(vmf->vma->vm_mm);
 	if (unlikely(ret))
 		return ret;
