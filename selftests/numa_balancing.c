@@ -59,7 +59,7 @@ FIXTURE_SETUP(balancing)
 	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
 		if (!setting_read(settings[i].path, settings[i].before,
 				  sizeof(settings[i].before)))
-			SKIP(return, "takes a kernel with NUMA balancing");
+			SKIP(return, "takes NUMA balancing and its settings in debugfs");
 	}
 	if (!two_nodes())
 		SKIP(return, "takes two nodes");

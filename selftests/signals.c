@@ -116,7 +116,8 @@ TEST_F(signals, sigkill)
 		EXPECT_EQ(SIGKILL, WTERMSIG(status));
 	}
 	/* Its own children were on their way out. */
-	for (int i = 0; i < 1000 && stat_value(_metadata, "views") != views; i++)
+	for (int i = 0; i < 1000 && (stat_value(_metadata, "views") != views ||
+				     stat_value(_metadata, "nodes") != nodes); i++)
 		usleep(10000);
 	EXPECT_EQ(views, stat_value(_metadata, "views"));
 	EXPECT_EQ(frames, stat_value(_metadata, "private_frames"));

@@ -169,7 +169,7 @@ static bool output_open(struct output *output, const char *name)
 	struct stat st;
 	bool exists = !pool && !stat(name, &st);
 
-	if (!pool && !exists && !lstat(name, &st)) {
+	if (!pool && !exists && errno == ENOENT && !lstat(name, &st)) {
 		failed("cannot create '%s': it is a link that leads nowhere", name);
 		return false;
 	}

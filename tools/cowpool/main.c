@@ -252,9 +252,11 @@ static int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	int status = run(argc, argv);
+	bool lost = ferror(stdout);
 
 	/* What is told is what was asked for: it counts only if it gets there. */
-	if ((ferror(stdout) | fflush(stdout)) && status == EXIT_FINE)
+	errno = EIO;
+	if ((fflush(stdout) || lost) && status == EXIT_FINE)
 		return failed("cannot write: %s", strerror(errno));
 	return status;
 }
