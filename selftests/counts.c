@@ -12,9 +12,8 @@
  * Expected are the parent's counters. The pools consist of 4 KiB pages only
  * unless said: a write to a page in a 2 MiB entry counts as a first touch.
  */
-#include "cowpool_test.h"
+#include "snapshot.h"
 
-#include <sys/resource.h>
 #include <sys/utsname.h>
 
 #define PAGES		256
@@ -247,8 +246,10 @@ TEST_F(counts, totals)
 		{ "copies_after_read", 1, 1 },
 		{ "reuses", 0, 1 },
 		{ "forks", 1, 1 },
-		{ "snapshots", 0, 0 },
-		{ "resets", 0, 0 },
+		{ "snapshots", 0, 1 },
+		{ "resets", 0, 2 },
+		{ "copies_reset", 0, 6 },
+		{ "copies_pinned", 0, 0 },
 		{ "private_pages", 6, 0 },	/* of two views each, */
 		{ "private_frames", 3, 0 },	/* which exist once */
 		{ "views", 2, 0 },
@@ -269,6 +270,9 @@ TEST_F(counts, totals)
 	child_tell(_metadata, &child, (struct order){ 'x', 0 });
 	child_join(_metadata, child.pid);
 	step('w', page_at(view, 20));
+	close(snapshot_take(_metadata, self->fd, view));
+	for (int i = 0; i < 2; i++)
+		EXPECT_EQ(3, reset_try(self->fd, view, PAGES, COWPOOL_RESET_KEEP));
 	munmap(view, PAGES * PAGE);
 	for (size_t i = 0; i < ARRAY_SIZE(totals); i++) {
 		EXPECT_EQ(before[i] + totals[i].gone, stat_value(_metadata, totals[i].name))
@@ -310,14 +314,6 @@ TEST_F(counts, read_faults)
 	EXPECT_EQ(total + 2 * PLACES, stat_value(_metadata, "read_faults"));
 	munmap(view, PLACES * apart * PAGE);
 	close(fd);
-}
-
-static long faults_now(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_THREAD, &usage);
-	return usage.ru_minflt;
 }
 
 /*
@@ -479,6 +475,23 @@ static void counters_row(struct __test_metadata *_metadata, char *row,
 	}
 }
 
+static void expect_header(struct __test_metadata *_metadata, char *line)
+{
+	/* In the order of struct cowpool_counters */
+	const char *const names[] = {
+		"read_faults", "copies_first_touch", "copies_after_read", "copies_pinned",
+		"reuses", "forks", "snapshots", "resets", "private_pages", "copies_reset",
+	};
+	const char *name = strtok(line, "\n ");
+
+	while (name && strcmp(name, names[0]))
+		name = strtok(NULL, "\n ");
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		EXPECT_STREQ(names[i], name ?: "nothing");
+		name = strtok(NULL, "\n ");
+	}
+}
+
 /* Finds the line of @id in a table; columns are separated by one blank or more. */
 static void debugfs_find(struct __test_metadata *_metadata, const char *path,
 			 uint64_t id, char *line, size_t size)
@@ -488,6 +501,7 @@ static void debugfs_find(struct __test_metadata *_metadata, const char *path,
 
 	ASSERT_NE(NULL, file);
 	ASSERT_NE(NULL, fgets(line, size, file));
+	expect_header(_metadata, line);
 	while (!found && fgets(line, size, file))
 		found = strtoull(line, NULL, 10) == id;
 	fclose(file);

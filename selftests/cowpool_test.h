@@ -28,6 +28,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -231,8 +232,17 @@ static inline uint64_t stat_value(struct __test_metadata *_metadata,
 	return file_value(_metadata, DEBUGFS "stats", name);
 }
 
-/* The physical page that stands in the page table at @addr, 0 for none. */
-static inline uint64_t frame_of(struct __test_metadata *_metadata, void *addr)
+/* How many page faults the thread has taken, but for those that read from a disk. */
+static inline long faults_now(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+	return usage.ru_minflt;
+}
+
+/* What /proc/PID/pagemap says of a page. */
+static inline uint64_t pagemap_entry(struct __test_metadata *_metadata, void *addr)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	uint64_t entry;
@@ -242,6 +252,14 @@ static inline uint64_t frame_of(struct __test_metadata *_metadata, void *addr)
 		  pread(fd, &entry, sizeof(entry),
 			(uintptr_t)addr / PAGE * sizeof(entry)));
 	close(fd);
+	return entry;
+}
+
+/* The physical page that stands in the page table at @addr, 0 for none. */
+static inline uint64_t frame_of(struct __test_metadata *_metadata, void *addr)
+{
+	uint64_t entry = pagemap_entry(_metadata, addr);
+
 	return entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
 }
 
@@ -331,7 +349,7 @@ static inline void preempt_restore(const char *before)
 
 /* Accesses that may raise a signal */
 
-enum access { LOAD, STORE };
+enum access { LOAD, STORE, BLIND_STORE };
 
 static sigjmp_buf access_env;
 
@@ -340,7 +358,10 @@ static inline void access_signalled(int sig)
 	siglongjmp(access_env, sig);
 }
 
-/* Reads a byte, or writes back what it reads: 0, or the signal raised. */
+/*
+ * Reads a byte, or writes back what it reads, or writes without that: 0, or the signal
+ * raised.
+ */
 static inline int access_byte(void *addr, enum access access)
 {
 	struct sigaction action = { .sa_handler = access_signalled };
@@ -352,9 +373,9 @@ static inline int access_byte(void *addr, enum access access)
 	sigaction(SIGBUS, &action, &old_bus);
 	sig = sigsetjmp(access_env, 1);
 	if (!sig) {
-		char value = *byte;
+		char value = access == BLIND_STORE ? 'b' : *byte;
 
-		if (access == STORE)
+		if (access != LOAD)
 			*byte = value;
 	}
 	sigaction(SIGSEGV, &old_segv, NULL);

@@ -282,6 +282,12 @@ TEST_F(device, write_at_the_end)
 	EXPECT_EQ(ENOSPC, errno);
 	EXPECT_EQ(0, pwrite(fd, data, 0, 0));
 	EXPECT_EQ(0, pread(fd, data, 1, 1ULL << 50));
+	/* A pool does not grow. */
+	ASSERT_EQ(0, fcntl(fd, F_SETFL, O_APPEND));
+	EXPECT_EQ(-1, write(fd, data, 1));
+	EXPECT_EQ(ENOSPC, errno);
+	EXPECT_EQ(1, pread(fd, data, 1, 0));
+	EXPECT_EQ(0, data[0]);
 	close(fd);
 }
 

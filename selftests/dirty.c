@@ -319,6 +319,7 @@ TEST_F(dirty, bad_input)
 
 struct writer {
 	atomic_bool stop;
+	atomic_uint passes;	/* over all pages */
 	char *view;
 };
 
@@ -326,12 +327,22 @@ static void *write_on(void *arg)
 {
 	struct writer *writer = arg;
 
-	for (size_t i = 0; !writer->stop; i++)
-		*(volatile char *)page_at(writer->view, i * 2 % PAGES) = 1;
+	while (!writer->stop) {
+		for (size_t page = 0; page < PAGES; page += 2)
+			*(volatile char *)page_at(writer->view, page) = 1;
+		writer->passes++;
+	}
 	return NULL;
 }
 
-/* While a thread dirties pages: never one that it does not write. */
+static void writer_goes_on(struct writer *writer, unsigned int passes)
+{
+	passes += writer->passes;
+	while ((int)(writer->passes - passes) < 0)
+		sched_yield();
+}
+
+/* While a thread dirties pages: never one that it does not write, and all that it has. */
 TEST_F(dirty, while_written)
 {
 	struct writer writer = { .view = self->view };
@@ -345,6 +356,11 @@ TEST_F(dirty, while_written)
 			EXPECT_FALSE(self->dirty[page]);
 		if (i % 5 == 4)
 			EXPECT_LE(0, reset_try(self->fd, self->view, PAGES, 0));
+		/* One pass may have begun before. */
+		writer_goes_on(&writer, 2);
+		dirty_map(_metadata, self->fd, self->view, PAGES, 0, 100, self->dirty);
+		for (size_t page = 0; page < PAGES; page++)
+			EXPECT_EQ(page % 2 == 0, self->dirty[page]);
 	}
 	writer.stop = true;
 	pthread_join(thread, NULL);

@@ -333,12 +333,14 @@ TEST_F_TIMEOUT(fire, snapshot, 3600)
 	const struct image *live = &self->fire.live;
 	struct image image = {}, last = { .fd = -1 };
 	uint64_t steps, last_steps = 0;
+	unsigned int raced = 0;
 
 	for (unsigned int left = how_often(300); left; left--) {
 		uint64_t before = more_steps(invariant, live, last_steps), after;
 
 		image.fd = snapshot_take(_metadata, self->fd, live->memory);
 		after = invariant->steps(live);
+		raced += before < after;
 		steps = frozen_steps(invariant, &image);
 		ASSERT_NE(UINT64_MAX, steps) TH_LOG("torn");
 		ASSERT_LE(before, steps);
@@ -352,6 +354,7 @@ TEST_F_TIMEOUT(fire, snapshot, 3600)
 		last_steps = steps;
 	}
 	close(last.fd);
+	EXPECT_LT(0, raced);
 }
 
 TEST_F_TIMEOUT(fire, fork, 3600)

@@ -287,7 +287,7 @@ TEST_F_TIMEOUT(inject, descriptors, 600)
 		{ "ATTACH", NULL, run_attach, NULL, FAULT },
 		{ "INFO", NULL, run_info, NULL, FAULT },
 		{ "INFO of a view", NULL, run_info_view, NULL, FAULT },
-		{ "SEAL", NULL, run_seal, NULL, 0 },
+		{ "SEAL", NULL, run_seal, NULL, SELDOM },
 		{ "debugfs", NULL, run_debugfs, NULL, MEMORY | FAULT },
 	};
 

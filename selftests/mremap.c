@@ -79,6 +79,8 @@ TEST_F(mremap, moves)
 		EXPECT_EQ(id, view_info(_metadata, self->fd, moved).view_id);
 		expect_pages(_metadata, moved, first, pages);
 		expect_pages(_metadata, view, 0, first);
+		expect_pages(_metadata, page_at(view, first + pages), first + pages,
+			     PAGES - first - pages);
 		EXPECT_EQ(SIGSEGV, access_byte(page_at(view, first), LOAD));
 
 		/* What was private is written in place. */
@@ -124,21 +126,29 @@ TEST_F(mremap, refusals)
 	const struct {
 		const char *what;
 		size_t old, new;
-		int flags;
+		int flags, error;
 	} rows[] = {
-		{ "growing in place", size - PAGE, size, 0 },
-		{ "growing", size, size + PAGE, MREMAP_MAYMOVE },
-		{ "growing a lot", size, 1ULL << 40, MREMAP_MAYMOVE },
-		{ "a second address", 0, size, MREMAP_MAYMOVE },
-		{ "a second address for one page", 0, PAGE, MREMAP_MAYMOVE },
-		{ "leaving the old one mapped", size, size, MREMAP_MAYMOVE | MREMAP_DONTUNMAP },
+		{ "growing", size, size + PAGE, MREMAP_MAYMOVE, EFAULT },
+		{ "growing a lot", size, 1ULL << 40, MREMAP_MAYMOVE, EFAULT },
+		{ "a second address", 0, size, MREMAP_MAYMOVE, EFAULT },
+		{ "a second address for one page", 0, PAGE, MREMAP_MAYMOVE, EFAULT },
+		{ "leaving the old one mapped", size, size,
+		  MREMAP_MAYMOVE | MREMAP_DONTUNMAP, EINVAL },
 	};
+	char *short_one = view_map(_metadata, self->fd, PAGES);
+
+	/* There is room behind it. */
+	ASSERT_EQ(short_one, mremap(short_one, size, size - PAGE, 0));
+	EXPECT_EQ(MAP_FAILED, mremap(short_one, size - PAGE, size, 0));
+	EXPECT_EQ(EFAULT, errno);
+	munmap(short_one, size - PAGE);
 
 	write_some(self->view);
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		EXPECT_EQ(MAP_FAILED, mremap(self->view, rows[i].old, rows[i].new,
 					     rows[i].flags))
 			TH_LOG("%s", rows[i].what);
+		EXPECT_EQ(rows[i].error, errno) TH_LOG("%s: %s", rows[i].what, strerror(errno));
 	}
 	expect_pages(_metadata, self->view, 0, PAGES);
 	EXPECT_EQ(1, pool_info(_metadata, self->fd).views);

@@ -149,6 +149,9 @@ TEST_F(munmap, copies_of_a_part)
 	ASSERT_EQ(0, munmap(page_at(view, 100), 600 * PAGE));
 	EXPECT_EQ(PAGES - 600, private_pages(_metadata, self->fd, view));
 	EXPECT_EQ(frames + PAGES - 600, stat_value(_metadata, "private_frames"));
+	for (size_t page = 0; page < PAGES; page++)
+		if (page < 100 || page >= 700)
+			EXPECT_EQ(TAG(1, page), page_tag(page_at(view, page)));
 
 	/* The hole is where there is room. */
 	moved = mremap(page_at(view, 800), 200 * PAGE, 200 * PAGE,

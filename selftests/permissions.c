@@ -7,7 +7,6 @@
 
 #include <grp.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 
 #define NAME	"selftest-permissions"
 #define PAGES	64
@@ -177,12 +176,18 @@ TEST_F(permissions, root_of_a_user_namespace)
 	struct cowpool_create create = { .size = PAGE, .name = COWPOOL_DEFAULT_NAME };
 	struct rlimit rlimit = { PAGE, PAGE };
 	int fd = pool_create(_metadata, PAGES, NAME, 0600);
-	pid_t child = child_fork(_metadata);
+	pid_t child = fork();
+	int status;
 
+	if (!child)
+		_exit(unshare(CLONE_NEWUSER) ? errno : 0);
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	if (status)
+		SKIP(return, "no user namespaces: %s", strerror(WEXITSTATUS(status)));
+	child = child_fork(_metadata);
 	if (!child) {
 		become(_metadata, USER, GROUP);
-		if (unshare(CLONE_NEWUSER))
-			SKIP(_exit(KSFT_SKIP), "user namespaces: %s", strerror(errno));
+		ASSERT_EQ(0, unshare(CLONE_NEWUSER));
 		EXPECT_EQ(-1, pool_attach(self->fd, NAME));
 		EXPECT_EQ(EACCES, errno);
 		EXPECT_EQ(-1, ioctl(fd, COWPOOL_IOC_DESTROY));
@@ -311,8 +316,42 @@ TEST_F(permissions, rlimit_memlock_of_who_opened)
 	EXPECT_EQ((ssize_t)(limit * PAGE), pwrite(fd, data, pages * PAGE, 0));
 	EXPECT_EQ(-1, pwrite(fd, data, PAGE, limit * PAGE));
 	EXPECT_EQ(ENOMEM, errno);
+	/* It was charged to him, not to who wrote it. */
+	become(_metadata, USER + 3, GROUP);
+	EXPECT_EQ(0, pages_until(_metadata, self->fd, 10, 1, ENOMEM));
 	close(fd);
+	EXPECT_EQ(10, pages_until(_metadata, self->fd, 10, 1, 0));
 	free(data);
+}
+
+/* A name is charged as a page, since it keeps a pool without anybody. */
+TEST_F(permissions, rlimit_memlock_of_names)
+{
+	struct rlimit rlimit = { 2 * PAGE, 2 * PAGE };
+	int fds[] = { self->fd, device_open(_metadata), device_open(_metadata) };
+	struct cowpool_create create[ARRAY_SIZE(fds)];
+
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		create[i] = (struct cowpool_create){ .size = PAGE };
+		snprintf((char *)create[i].name, sizeof(create[i].name), NAME "%zu", i);
+	}
+	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &rlimit));
+	become(_metadata, USER + 4, GROUP);
+	EXPECT_EQ(0, ioctl(fds[0], COWPOOL_IOC_CREATE, &create[0]));
+	/* One that is taken costs nothing, however often, */
+	for (int i = 0; i < 10; i++) {
+		EXPECT_EQ(-1, ioctl(fds[1], COWPOOL_IOC_CREATE, &create[0]));
+		EXPECT_EQ(EEXIST, errno);
+	}
+	EXPECT_EQ(0, ioctl(fds[1], COWPOOL_IOC_CREATE, &create[1]));
+	EXPECT_EQ(-1, ioctl(fds[2], COWPOOL_IOC_CREATE, &create[2]));
+	EXPECT_EQ(ENOMEM, errno);
+	/* and neither does one that was given up, nor a pool without one. */
+	EXPECT_EQ(0, ioctl(fds[0], COWPOOL_IOC_DESTROY));
+	EXPECT_EQ(0, ioctl(fds[2], COWPOOL_IOC_CREATE, &create[2]));
+	EXPECT_EQ(0, ioctl(fds[1], COWPOOL_IOC_DESTROY));
+	EXPECT_EQ(0, ioctl(fds[2], COWPOOL_IOC_DESTROY));
+	EXPECT_EQ(2, pages_until(_metadata, self->fd, 10, 1, ENOMEM));
 }
 
 /* A module parameter that is put back when the test ends, however it ends. */
@@ -346,6 +385,42 @@ FIXTURE_TEARDOWN_PARENT(limits)
 	file_write(_metadata, self->path, self->old);
 }
 
+/* No parameter makes them larger than an index can be. */
+static void expect_largest_index(struct __test_metadata *_metadata, int fd)
+{
+	const size_t most = 1UL << 36, pages = 64;
+	struct cowpool_create create = { .size = (most + 1) * PAGE };
+	uint64_t content[PAGE / sizeof(uint64_t)];
+	char *view;
+	pid_t child;
+
+	EXPECT_EQ(-1, ioctl(fd, COWPOOL_IOC_CREATE, &create));
+	EXPECT_EQ(EDQUOT, errno);
+	create.size = most * PAGE;
+	ASSERT_EQ(0, ioctl(fd, COWPOOL_IOC_CREATE, &create));
+	page_set(content, TAG(0, 1));
+	ASSERT_EQ((ssize_t)PAGE, pwrite(fd, content, PAGE, (most - 2) * PAGE));
+	view = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		    (most - pages) * PAGE);
+	ASSERT_NE(MAP_FAILED, view);
+	EXPECT_EQ(TAG(0, 1), page_tag(page_at(view, pages - 2)));
+	page_set(page_at(view, pages - 1), TAG(1, 2));
+	child = child_fork(_metadata);
+	if (!child) {
+		EXPECT_EQ(TAG(1, 2), page_tag(page_at(view, pages - 1)));
+		page_set(page_at(view, pages - 1), TAG(2, 2));
+		_exit(0);
+	}
+	child_join(_metadata, child);
+	EXPECT_EQ(TAG(0, 1), page_tag(page_at(view, pages - 2)));
+	EXPECT_EQ(TAG(1, 2), page_tag(page_at(view, pages - 1)));
+	EXPECT_EQ(0, page_tag(view));
+	EXPECT_EQ(1, private_pages(_metadata, fd, view));
+	ASSERT_EQ((ssize_t)PAGE, pread(fd, content, PAGE, 0));
+	EXPECT_EQ(0, content[0]);
+	munmap(view, pages * PAGE);
+}
+
 static void expect_largest_pool(struct __test_metadata *_metadata, int fd)
 {
 	struct cowpool_create create = { .size = 4UL << 20 };
@@ -374,7 +449,7 @@ static void expect_total(struct __test_metadata *_metadata, int fd)
 	for (size_t page = 0; page < private; page++)
 		page_set(page_at(view, page), TAG(1, page));
 	/* Over the limit: SIGBUS for a write, while reading goes on. */
-	EXPECT_EQ(SIGBUS, access_byte(page_at(view, private), STORE));
+	EXPECT_EQ(SIGBUS, access_byte(page_at(view, private), BLIND_STORE));
 	EXPECT_EQ(0, access_byte(page_at(view, private), LOAD));
 	EXPECT_EQ(SIGBUS, access_byte(page_at(view, private), STORE));
 	EXPECT_EQ(0, page_tag(page_at(view, private)));
@@ -397,6 +472,9 @@ TEST_F(limits, hold)
 		expect_total(_metadata, self->fd);
 	else
 		expect_largest_pool(_metadata, self->fd);
+	file_write(_metadata, self->path, "4294967295\n");
+	if (!total)
+		expect_largest_index(_metadata, self->fd);
 }
 
 TEST_HARNESS_MAIN

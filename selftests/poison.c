@@ -72,8 +72,10 @@ static void expect_lost(struct __test_metadata *_metadata, char *view, size_t lo
 {
 	madvise(page_at(view, lost), PAGE, MADV_DONTNEED);
 	EXPECT_EQ(SIGBUS, access_byte(page_at(view, lost), LOAD));
-	EXPECT_EQ(SIGBUS, access_byte(page_at(view, lost), STORE));
+	EXPECT_EQ(SIGBUS, access_byte(page_at(view, lost), BLIND_STORE));
 	EXPECT_EQ(-1, madvise(page_at(view, lost), PAGE, MADV_POPULATE_READ));
+	EXPECT_EQ(EHWPOISON, errno);
+	EXPECT_EQ(-1, madvise(page_at(view, lost), PAGE, MADV_POPULATE_WRITE));
 	EXPECT_EQ(EHWPOISON, errno);
 	for (size_t page = 0; page < PAGES; page++) {
 		if (page == lost)
@@ -243,6 +245,19 @@ TEST_F(poison, page_of_relatives)
 	child_join(_metadata, child);
 	expect_lost(_metadata, self->view, LOST);
 	EXPECT_EQ(1, view_copies(_metadata, self->fd, self->view));
+}
+
+/* An entry still stands: the kernel knows of nobody that it could take it from. */
+TEST_F(poison, write_to_what_is_mapped)
+{
+	char *addr = page_at(self->view, LOST);
+
+	ASSERT_EQ(TAG(0, LOST), page_tag(addr));
+	page_poison(_metadata, addr);
+	EXPECT_EQ(SIGBUS, access_byte(addr, BLIND_STORE));
+	EXPECT_EQ(0, view_copies(_metadata, self->fd, self->view));
+	EXPECT_EQ(0, private_pages(_metadata, self->fd, self->view));
+	expect_lost(_metadata, self->view, LOST);
 }
 
 /* Nothing is written to it any more, nor is it said to be. */

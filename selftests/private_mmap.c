@@ -4,7 +4,7 @@
  * behave as over any file, so every test is done to a pool and to a memfd of
  * the same content, and both must show the same.
  */
-#include "cowpool_test.h"
+#include "snapshot.h"
 
 #include <sys/ptrace.h>
 
@@ -143,6 +143,41 @@ TEST_F(private_mmap, move_and_protect)
 	expect_pages(_metadata, self->map, 1);
 	write_some(self->map, 2);
 	expect_pages(_metadata, self->map, 2);
+}
+
+/* Behind the end there is nothing, in a mapping of a snapshot either. */
+TEST_F(private_mmap, grows_beyond_the_end)
+{
+	char *view, *grown;
+	int fd = self->fd;
+
+	write_some(self->map, 1);
+	if (variant->cowpool) {
+		view = view_map(_metadata, self->fd, PAGES);
+		page_set(view, TAG(3, 0));
+		fd = snapshot_take(_metadata, self->fd, view);
+		munmap(view, PAGES * PAGE);
+	}
+	view = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	ASSERT_NE(MAP_FAILED, view);
+	grown = mremap(view, PAGES * PAGE, 2 * PAGES * PAGE, MREMAP_MAYMOVE);
+	ASSERT_NE(MAP_FAILED, grown);
+	for (size_t page = PAGES; page < 2 * PAGES; page += PAGES - 1) {
+		EXPECT_EQ(SIGBUS, access_byte(page_at(grown, page), LOAD));
+		EXPECT_EQ(SIGBUS, access_byte(page_at(grown, page), STORE));
+	}
+	EXPECT_EQ(TAG(variant->cowpool ? 3 : 0, 0), page_tag(grown));
+	EXPECT_EQ(0, page_tag(page_at(grown, PAGES - 1)));
+	munmap(grown, 2 * PAGES * PAGE);
+	if (fd != self->fd)
+		close(fd);
+
+	self->map = mremap(self->map, PAGES * PAGE, (PAGES + 1) * PAGE, MREMAP_MAYMOVE);
+	ASSERT_NE(MAP_FAILED, self->map);
+	EXPECT_EQ(SIGBUS, access_byte(page_at(self->map, PAGES), LOAD));
+	EXPECT_EQ(SIGBUS, access_byte(page_at(self->map, PAGES), STORE));
+	munmap(page_at(self->map, PAGES), PAGE);
+	expect_pages(_metadata, self->map, 1);
 }
 
 /* It keeps the pool from being written, and is no view of ours. */

@@ -20,6 +20,8 @@ struct race {
 	char *view;
 	/* What the writer has written to each page, as it knows it */
 	atomic_ullong written[PAGES];
+	/* Snapshots and mappings that were made, by all processes */
+	atomic_ullong *shared;
 };
 
 FIXTURE(races) {
@@ -345,15 +347,20 @@ TEST_F(races, two_writers_against_fork_and_exit)
 	EXPECT_EQ(WRITTEN, private_pages(_metadata, self->race.fd, (void *)view));
 }
 
+struct remote {
+	atomic_size_t next;	/* the page to read */
+	atomic_ullong reads;
+};
+
 /* Another process, which reads the page of this one's view that comes next */
-static void read_remotely(pid_t pid, char *view, const atomic_size_t *next)
+static void read_remotely(pid_t pid, char *view, struct remote *remote)
 {
 	char byte;
 
 	for (;;) {
-		struct iovec to = { &byte, 1 }, from = { page_at(view, *next), 1 };
+		struct iovec to = { &byte, 1 }, from = { page_at(view, remote->next), 1 };
 
-		process_vm_readv(pid, &to, 1, &from, 1, 0);
+		remote->reads += process_vm_readv(pid, &to, 1, &from, 1, 0) == 1;
 	}
 }
 
@@ -363,20 +370,25 @@ static void read_remotely(pid_t pid, char *view, const atomic_size_t *next)
  */
 TEST_F(races, first_write_against_a_reader_from_outside)
 {
-	atomic_size_t *next = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
-				   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct remote *remote = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	unsigned int n = how_often(300);
 	int status;
 	pid_t child;
 
-	ASSERT_NE(MAP_FAILED, (void *)next);
+	ASSERT_NE(MAP_FAILED, (void *)remote);
 	prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
 	child = child_fork(_metadata);
-	if (!child)
-		read_remotely(getppid(), self->race.view, next);
+	if (!child) {
+		/* With a view of its own it would be a relative. */
+		munmap(self->race.view, PAGES * PAGE);
+		read_remotely(getppid(), self->race.view, remote);
+	}
+	while (!remote->reads)
+		sched_yield();
 	for (; n; n--) {
 		for (size_t page = 0; page < PAGES; page++) {
-			*next = page;
+			remote->next = page;
 			for (int wait = rand() % 2000; wait; wait--)
 				atomic_signal_fence(memory_order_seq_cst);
 			*word(self->race.view, page) = TAG(1, page);
@@ -388,7 +400,7 @@ TEST_F(races, first_write_against_a_reader_from_outside)
 	ASSERT_EQ(0, kill(child, SIGKILL));
 	ASSERT_EQ(child, waitpid(child, &status, 0));
 	EXPECT_TRUE(WIFSIGNALED(status));
-	munmap(next, PAGE);
+	munmap(remote, PAGE);
 }
 
 /* A moved view has lost nothing, and the old address shows nothing. */
@@ -434,7 +446,8 @@ static void *snapshots(void *arg)
 	while (!race->crew.stop) {
 		int snapshot = snapshot_try(race->fd, race->view);
 
-		pread(snapshot, &byte, 1, 0);
+		if (pread(snapshot, &byte, 1, 0) == 1)
+			(*race->shared)++;
 		close(snapshot);
 		race->crew.done++;
 	}
@@ -452,6 +465,7 @@ static void *mappings(void *arg)
 
 		n++;
 		*word(view, n % PAGES) = n;
+		(*race->shared)++;
 		mprotect(page_at(view, n % PAGES), PAGE, PROT_READ);
 		munmap(view, PAGES * PAGE / 2);
 		reset_try(race->fd, race->view, PAGES, n % 2 ? COWPOOL_RESET_KEEP : 0);
@@ -470,6 +484,9 @@ TEST_F(races, exit_and_sigkill_in_the_middle)
 	uint64_t nodes = stat_value(_metadata, "nodes");
 	uint64_t pools = stat_value(_metadata, "pools");
 
+	self->race.shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, (void *)self->race.shared);
 	for (unsigned int n = how_often(100); n; n--) {
 		pid_t child = child_fork(_metadata);
 		int status;
@@ -489,9 +506,15 @@ TEST_F(races, exit_and_sigkill_in_the_middle)
 			ASSERT_EQ(0, kill(child, SIGKILL));
 		}
 		ASSERT_EQ(child, waitpid(child, &status, 0));
+		EXPECT_EQ(n % 2 ? SIGKILL : 0, status);
 	}
+	EXPECT_LT(0, *self->race.shared);
+	munmap(self->race.shared, PAGE);
 	/* Its own children may take a moment longer. */
-	for (int i = 0; i < 1000 && stat_value(_metadata, "views") != views; i++)
+	for (int i = 0; i < 1000 && (stat_value(_metadata, "views") != views ||
+				     stat_value(_metadata, "private_frames") != frames ||
+				     stat_value(_metadata, "nodes") != nodes ||
+				     stat_value(_metadata, "pools") != pools); i++)
 		usleep(10000);
 	EXPECT_EQ(views, stat_value(_metadata, "views"));
 	EXPECT_EQ(frames, stat_value(_metadata, "private_frames"));

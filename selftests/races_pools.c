@@ -138,9 +138,10 @@ static void *replace_descriptor(void *arg)
 	while (!race->crew.stop) {
 		int fd = open(COWPOOL_DEVICE, O_RDWR | O_CLOEXEC);
 
+		if (fd < 0)
+			race->crew.wrong++;
 		close(race->fd);
 		race->fd = fd;
-		race->crew.done++;
 	}
 	return NULL;
 }

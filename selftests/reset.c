@@ -561,6 +561,36 @@ TEST_F(keep, copies_all_of_a_view_in_parts)
 	EXPECT_EQ(written, keep_copies(_metadata, self->fd, self->view, &self->copies));
 }
 
+/*
+ * Somebody got hold of a page while it was shared, and the other owner is gone: what he
+ * holds is what he was given, whatever becomes of the view's page.
+ */
+TEST_F(reset, page_held_by_a_pipe)
+{
+	uint64_t held[PAGE / sizeof(uint64_t)];
+	pid_t child;
+	int ends[2];
+
+	ASSERT_EQ(0, pipe(ends));
+	write_some(self->view, 1);
+	child = child_fork(_metadata);
+	if (!child) {
+		struct iovec page = { page_at(self->view, 1), PAGE };
+
+		ASSERT_EQ((ssize_t)PAGE, vmsplice(ends[1], &page, 1, 0));
+		munmap(self->view, PAGES * PAGE);
+		_exit(0);
+	}
+	child_join(_metadata, child);
+	EXPECT_EQ((long)written_pages(0, PAGES),
+		  reset_try(self->fd, self->view, PAGES, variant->flags));
+	ASSERT_EQ((ssize_t)PAGE, read(ends[0], held, PAGE));
+	EXPECT_EQ(TAG(1, 1), page_tag(held));
+	expect_reset(_metadata, self->view, 1, 0, PAGES);
+	close(ends[0]);
+	close(ends[1]);
+}
+
 struct busy {
 	char *view;
 	atomic_uint pauses, paused;	/* how many were asked for, and made */

@@ -5,6 +5,8 @@
  */
 #include "snapshot.h"
 
+#include <sched.h>
+#include <stdatomic.h>
 #include <sys/time.h>
 
 #define PAGES 2048
@@ -90,8 +92,15 @@ TEST_F(signals, handlers_that_write)
  */
 TEST_F(signals, sigkill)
 {
+	struct {
+		atomic_uint passes;	/* over all pages */
+		atomic_bool sharing;	/* a fork() or SNAPSHOT is under way */
+	} *child_is = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			   -1, 0);
+	unsigned int while_sharing = 0;
 	uint64_t frames, nodes, views;
 
+	ASSERT_NE(MAP_FAILED, (void *)child_is);
 	page_set(self->view, TAG(1, 0));
 	frames = stat_value(_metadata, "private_frames");
 	nodes = stat_value(_metadata, "nodes");
@@ -104,17 +113,30 @@ TEST_F(signals, sigkill)
 			for (;;) {
 				for (size_t page = 0; page < PAGES; page += 1 + round % 2)
 					self->view[page * PAGE]++;
+				child_is->passes++;
+				child_is->sharing = true;
 				if (round % 3 == 2)
 					close(snapshot_try(self->fd, self->view));
 				else if (!fork())
 					_exit(0);
+				child_is->sharing = false;
 			}
 		}
-		usleep(1000 * (round % 10));
+		/* Before, at, or after its first fork() or SNAPSHOT */
+		if (round % 10) {
+			while (!child_is->passes)
+				sched_yield();
+			usleep(100 * (round % 10 - 1));
+		}
 		ASSERT_EQ(0, kill(child, SIGKILL));
 		ASSERT_EQ(child, waitpid(child, &status, 0));
 		EXPECT_EQ(SIGKILL, WTERMSIG(status));
+		while_sharing += child_is->sharing;
+		child_is->passes = 0;
+		child_is->sharing = false;
 	}
+	EXPECT_LT(0, while_sharing);
+	munmap(child_is, PAGE);
 	/* Its own children were on their way out. */
 	for (int i = 0; i < 1000 && (stat_value(_metadata, "views") != views ||
 				     stat_value(_metadata, "nodes") != nodes); i++)

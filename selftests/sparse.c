@@ -64,6 +64,7 @@ TEST_F(sparse, holes)
 		filled++;
 	}
 	EXPECT_EQ(filled, pool_info(_metadata, self->fd).filled_pages);
+	frames = stat_value(_metadata, "pool_frames");
 
 	/* Both sides of each page that is filled */
 	self->view = view_map(_metadata, self->fd, pages);
@@ -78,6 +79,7 @@ TEST_F(sparse, holes)
 		}
 	}
 	EXPECT_EQ(filled_tag(pages - 1, pages), page_tag(page_at(self->view, pages - 1)));
+	EXPECT_EQ(frames, stat_value(_metadata, "pool_frames"));
 	EXPECT_EQ(private_frames, stat_value(_metadata, "private_frames"));
 	EXPECT_EQ(nodes, stat_value(_metadata, "nodes"));
 
@@ -144,6 +146,10 @@ static void use_both_ends(struct __test_metadata *_metadata, size_t pages)
 	}
 	child_join(_metadata, child);
 	EXPECT_EQ(TAG(2, 0), page_tag(view)) TH_LOG("%zu pages", pages);
+	EXPECT_EQ(pages > 1 ? TAG(1, pages - 1) : TAG(2, 0), page_tag(last))
+		TH_LOG("%zu pages", pages);
+	EXPECT_EQ(TAG(0, pages - 1), pool_page_tag(_metadata, fd, pages - 1))
+		TH_LOG("%zu pages", pages);
 	EXPECT_EQ(pages > 1 ? 2 : 1, private_pages(_metadata, fd, view));
 	/* Behind it there is nothing. */
 	EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, pages * PAGE));

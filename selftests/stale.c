@@ -321,7 +321,7 @@ TEST_F(race, no_number_is_seen_again)
 {
 	const unsigned int views = how_often(variant->views);
 	const unsigned int forks = how_often(variant->forks);
-	uint64_t reads = 0;
+	uint64_t reads = 0, writes = 0;
 
 	for (unsigned int i = 0; i < views; i++) {
 		struct race race = {};
@@ -343,6 +343,7 @@ TEST_F(race, no_number_is_seen_again)
 			pthread_join(threads[t], NULL);
 		EXPECT_EQ(0, race.stale);
 		for (size_t n = 0; n < RACED; n++) {
+			writes += race.published[n];
 			if (race.published[n])
 				EXPECT_EQ(race.published[n], *race_word(&race, n));
 		}
@@ -351,6 +352,7 @@ TEST_F(race, no_number_is_seen_again)
 	}
 	/* Something did race. */
 	EXPECT_LT(views, reads);
+	EXPECT_LT(views, writes);
 }
 
 /*
@@ -383,7 +385,8 @@ static void *late_write(void *arg)
 	struct sched_param priority = { .sched_priority = 1 };
 	struct late *late = arg;
 
-	pthread_setschedparam(pthread_self(), SCHED_FIFO, &priority);
+	if (pthread_setschedparam(pthread_self(), SCHED_FIFO, &priority))
+		abort();
 	for (size_t page = 0; page < late->pages; page++) {
 		volatile uint64_t *word = page_at(late->view, page);
 

@@ -5,7 +5,7 @@
  *
  * Needs COWPOOL_KO, the module's file, to load it again.
  */
-#include "cowpool_test.h"
+#include "snapshot.h"
 
 #define NAME	"selftest-unload"
 #define PAGES	16
@@ -110,6 +110,33 @@ static void keep_view_of_child(struct __test_metadata *_metadata, struct keep *k
 	keep->map = NULL;
 }
 
+static void keep_snapshot(struct __test_metadata *_metadata, struct keep *keep)
+{
+	int fd = device_open(_metadata);
+
+	keep_view(_metadata, keep);
+	keep->fd = snapshot_take(_metadata, fd, keep->map);
+	munmap(keep->map, PAGES * PAGE);
+	keep->map = NULL;
+	close(fd);
+}
+
+static void keep_view_of_snapshot(struct __test_metadata *_metadata, struct keep *keep)
+{
+	keep_snapshot(_metadata, keep);
+	keep->map = view_map(_metadata, keep->fd, PAGES);
+	close(keep->fd);
+	keep->fd = 0;
+}
+
+static void keep_debugfs(struct __test_metadata *_metadata, struct keep *keep)
+{
+	char byte;
+
+	keep->fd = open(DEBUGFS "views", O_RDONLY | O_CLOEXEC);
+	ASSERT_EQ(1, read(keep->fd, &byte, 1));
+}
+
 static void release(struct __test_metadata *_metadata, struct keep *keep)
 {
 	if (keep->fd)
@@ -154,6 +181,9 @@ TEST_F(unload, in_use)
 		{ "MAP_PRIVATE mapping", keep_private_mapping },
 		{ "part of a view", keep_part_of_view },
 		{ "view of a child", keep_view_of_child },
+		{ "snapshot", keep_snapshot },
+		{ "view of a snapshot", keep_view_of_snapshot },
+		{ "file of debugfs", keep_debugfs },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -175,6 +205,7 @@ TEST_F(unload, in_use)
 TEST_F(unload, no_default_pool)
 {
 	struct cowpool_create create = { .size = PAGE };
+	struct cowpool_info info = {};
 	char byte;
 	int fd;
 
@@ -191,11 +222,65 @@ TEST_F(unload, no_default_pool)
 	EXPECT_EQ(ENXIO, errno);
 	EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0));
 	EXPECT_EQ(ENXIO, errno);
+	EXPECT_EQ(-1, ioctl(fd, COWPOOL_IOC_INFO, &info));
+	EXPECT_EQ(ENXIO, errno);
+	EXPECT_EQ(-1, ioctl(fd, COWPOOL_IOC_SEAL));
+	EXPECT_EQ(ENXIO, errno);
+	EXPECT_EQ(-1, ioctl(fd, COWPOOL_IOC_DESTROY));
+	EXPECT_EQ(ENXIO, errno);
+	EXPECT_EQ(-1, snapshot_try(fd, &byte));
+	EXPECT_EQ(ENOENT, errno);
 	EXPECT_EQ(0, ioctl(fd, COWPOOL_IOC_CREATE, &create));
 	EXPECT_EQ(1, read(fd, &byte, 1));
 	close(fd);
 	EXPECT_EQ(0, module_unload());
 	EXPECT_EQ(0, module_load(""));
+	close(wait_for_device());
+}
+
+/* Who may not read the default pool does not get it by opening the device. */
+TEST_F(unload, default_pool_has_a_mode)
+{
+	const struct {
+		unsigned int mode;
+		int read, write;
+	} rows[] = {
+		{ 0600, ENXIO, ENXIO },
+		{ 0644, 0, EACCES },
+		{ 0666, 0, 0 },
+	};
+	struct cowpool_create create = { .size = PAGE, .name = COWPOOL_DEFAULT_NAME };
+	int fd = device_open(_metadata), err;
+	struct stat before;
+	char byte = 'x';
+	pid_t child;
+
+	ASSERT_EQ(0, fstat(fd, &before));
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		ASSERT_EQ(0, ioctl(fd, COWPOOL_IOC_DESTROY));
+		create.mode = rows[i].mode;
+		ASSERT_EQ(0, ioctl(fd, COWPOOL_IOC_CREATE, &create));
+		ASSERT_EQ(0, chmod(COWPOOL_DEVICE, 0666));
+		child = child_fork(_metadata);
+		if (!child) {
+			int mine;
+
+			ASSERT_EQ(0, setresuid(4711, 4711, 4711));
+			mine = open(COWPOOL_DEVICE, O_RDWR | O_CLOEXEC);
+			ASSERT_LE(0, mine);
+			err = read(mine, &byte, 1) == 1 ? 0 : errno;
+			EXPECT_EQ(rows[i].read, err) TH_LOG("mode %o", rows[i].mode);
+			err = pwrite(mine, &byte, 1, 0) == 1 ? 0 : errno;
+			EXPECT_EQ(rows[i].write, err) TH_LOG("mode %o", rows[i].mode);
+			_exit(0);
+		}
+		child_join(_metadata, child);
+		ASSERT_EQ(0, chmod(COWPOOL_DEVICE, before.st_mode & 07777));
+	}
+	ASSERT_EQ(0, ioctl(fd, COWPOOL_IOC_DESTROY));
+	close(fd);
+	ASSERT_EQ(0, module_unload());
+	ASSERT_EQ(0, module_load(""));
 	close(wait_for_device());
 }
 

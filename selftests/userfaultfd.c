@@ -147,32 +147,48 @@ static void mark(struct __test_metadata *_metadata, int uffd, char *map)
 	ASSERT_EQ(0, ioctl(uffd, UFFDIO_WRITEPROTECT, &range));
 }
 
-/* Each third page is written; the others are read, one before, one after it. */
-static void use(struct __test_metadata *_metadata, char *map, int writer)
+static bool is_marked(struct __test_metadata *_metadata, void *addr)
+{
+	return pagemap_entry(_metadata, addr) >> 57 & 1;
+}
+
+/*
+ * Each third page is written, and with that loses its mark, if it has one; the others
+ * are read, one before, one after it, and keep theirs.
+ */
+static void use(struct __test_metadata *_metadata, char *map, int writer, bool marked)
 {
 	for (size_t page = 0; page + 2 < PAGES; page += 3) {
+		for (size_t i = 0; i < 3; i++)
+			EXPECT_EQ(marked, is_marked(_metadata, page_at(map, page + i)));
 		EXPECT_EQ(TAG(0, page), page_tag(page_at(map, page)));
 		page_set(page_at(map, page + 1), TAG(writer, page + 1));
 		EXPECT_EQ(TAG(0, page + 2), page_tag(page_at(map, page + 2)));
 		EXPECT_EQ(TAG(writer, page + 1), page_tag(page_at(map, page + 1)));
+		for (size_t i = 0; i < 3; i++) {
+			EXPECT_EQ(marked && i != 1, is_marked(_metadata, page_at(map, page + i)))
+				TH_LOG("page %zu", page + i);
+		}
 	}
 }
 
 TEST_F(private, marks_where_no_page_is)
 {
 	mark(_metadata, self->uffd, self->map);
-	use(_metadata, self->map, 1);
+	use(_metadata, self->map, 1, true);
 	mark(_metadata, self->uffd, self->map);
-	use(_metadata, self->map, 2);
+	use(_metadata, self->map, 2, true);
 }
 
 TEST_F(private, marks_where_pages_are)
 {
-	use(_metadata, self->map, 1);
+	use(_metadata, self->map, 1, false);
 	mark(_metadata, self->uffd, self->map);
-	use(_metadata, self->map, 2);
+	use(_metadata, self->map, 2, true);
+	/* Those of pages that are in the page cache or a pool stay. */
+	mark(_metadata, self->uffd, self->map);
 	ASSERT_EQ(0, madvise(self->map, PAGES * PAGE, MADV_DONTNEED));
-	use(_metadata, self->map, 3);
+	use(_metadata, self->map, 3, is_marked(_metadata, self->map));
 }
 
 TEST_HARNESS_MAIN

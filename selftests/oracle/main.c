@@ -158,11 +158,19 @@ static void tally_print(const struct options *options, const struct timespec *st
 	fflush(stdout);
 }
 
+/* So short that there is one for each world: the beginning of a whole one. */
+static unsigned int script_length(const struct options *options)
+{
+	uint64_t share = options->ops / ARRAY_SIZE(worlds);
+
+	return share && share < SCRIPT_LENGTH ? share : SCRIPT_LENGTH;
+}
+
 static void generate(struct script *script, const struct options *options,
 		     uint64_t number)
 {
 	script_generate(script, &worlds[number % ARRAY_SIZE(worlds)],
-			options->seed * 1000003 + number, SCRIPT_LENGTH);
+			options->seed * 1000003 + number, script_length(options));
 }
 
 static bool run_one(const struct options *options)

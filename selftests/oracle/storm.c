@@ -20,6 +20,7 @@ static struct storm {
 	unsigned int nr;
 	uint16_t page[MAX_STORM];
 	atomic_uint steps;		/* pages written, by all helpers */
+	unsigned int least;		/* steps that a snapshot has to show */
 	atomic_uint writers;		/* that are not through */
 } storm;
 
@@ -125,6 +126,8 @@ static void storm_wait(void)
  */
 static void storm_adopt(struct content *content, uint64_t (*seen)[CELLS])
 {
+	unsigned int steps = 0;
+
 	for (unsigned int cell = 1; cell < THREADS; cell++) {
 		bool before = true;
 
@@ -135,11 +138,14 @@ static void storm_adopt(struct content *content, uint64_t (*seen)[CELLS])
 				wrong("torn: page %u, word %u is newer than a page before it",
 				      storm.page[i], cell_word(storm.page[i], cell));
 			before = new;
+			steps += new;
 			if (new)
 				content->cell[storm.page[i]][cell] =
 					storm.operation->number;
 		}
 	}
+	if (steps < storm.least)
+		wrong("of %u writes that came before, %u are there", storm.least, steps);
 }
 
 static bool storm_is_in(const struct content *content, unsigned int i, unsigned int cell)
@@ -232,6 +238,7 @@ static void storm_and_share(void)
 	thread_start(&helpers[0], storm_write, 1);
 	thread_start(&helpers[1], storm_write, 2);
 	storm_wait();
+	storm.least = storm.steps;
 	if (forks)
 		do_fork(operation->other);
 	else
