@@ -5,8 +5,6 @@
  */
 #include "snapshot.h"
 
-#include <sched.h>
-#include <stdatomic.h>
 #include <sys/time.h>
 
 #define PAGES 2048
