@@ -31,6 +31,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -294,6 +295,30 @@ static inline void child_join(struct __test_metadata *_metadata, pid_t pid)
 
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(0, status) TH_LOG("child ended with status %#x", status);
+}
+
+/*
+ * A pipe that holds on to a page of a view of @pages: a child got hold of it while it
+ * was shared, and is gone. Returns the end to read from.
+ */
+static inline int child_held(struct __test_metadata *_metadata, char *view, size_t pages,
+			     size_t page)
+{
+	pid_t child;
+	int ends[2];
+
+	ASSERT_EQ(0, pipe(ends));
+	child = child_fork(_metadata);
+	if (!child) {
+		struct iovec held = { page_at(view, page), PAGE };
+
+		ASSERT_EQ((ssize_t)PAGE, vmsplice(ends[1], &held, 1, 0));
+		munmap(view, pages * PAGE);
+		_exit(0);
+	}
+	child_join(_metadata, child);
+	close(ends[1]);
+	return ends[0];
 }
 
 /* A barrier for @n processes that descend from the caller. */

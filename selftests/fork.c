@@ -8,7 +8,6 @@
 
 #include <poll.h>
 #include <sys/prctl.h>
-#include <sys/uio.h>
 
 #define PAGES 64
 
@@ -303,26 +302,15 @@ TEST_F(fork, dontfork)
 TEST_F(fork, page_held_by_a_pipe)
 {
 	uint64_t held[PAGE / sizeof(uint64_t)];
-	pid_t child;
-	int ends[2];
+	int pipe_fd;
 
-	ASSERT_EQ(0, pipe(ends));
 	page_set(self->view, TAG(1, 0));
-	child = child_fork(_metadata);
-	if (!child) {
-		struct iovec page = { self->view, PAGE };
-
-		ASSERT_EQ((ssize_t)PAGE, vmsplice(ends[1], &page, 1, 0));
-		munmap(self->view, PAGES * PAGE);
-		_exit(0);
-	}
-	child_join(_metadata, child);
+	pipe_fd = child_held(_metadata, self->view, PAGES, 0);
 	page_set(self->view, TAG(2, 0));
-	ASSERT_EQ((ssize_t)PAGE, read(ends[0], held, PAGE));
+	ASSERT_EQ((ssize_t)PAGE, read(pipe_fd, held, PAGE));
 	EXPECT_EQ(TAG(1, 0), page_tag(held));
 	EXPECT_EQ(TAG(2, 0), page_tag(self->view));
-	close(ends[0]);
-	close(ends[1]);
+	close(pipe_fd);
 }
 
 /* Many children of one parent at once: each diverges from all others. */

@@ -5,8 +5,6 @@
  */
 #include "snapshot.h"
 
-#include <sys/uio.h>
-
 #define PAGES 200
 #define HOLE 180	/* the pool's pages from here on were never written */
 
@@ -568,27 +566,16 @@ TEST_F(keep, copies_all_of_a_view_in_parts)
 TEST_F(reset, page_held_by_a_pipe)
 {
 	uint64_t held[PAGE / sizeof(uint64_t)];
-	pid_t child;
-	int ends[2];
+	int pipe_fd;
 
-	ASSERT_EQ(0, pipe(ends));
 	write_some(self->view, 1);
-	child = child_fork(_metadata);
-	if (!child) {
-		struct iovec page = { page_at(self->view, 1), PAGE };
-
-		ASSERT_EQ((ssize_t)PAGE, vmsplice(ends[1], &page, 1, 0));
-		munmap(self->view, PAGES * PAGE);
-		_exit(0);
-	}
-	child_join(_metadata, child);
+	pipe_fd = child_held(_metadata, self->view, PAGES, 1);
 	EXPECT_EQ((long)written_pages(0, PAGES),
 		  reset_try(self->fd, self->view, PAGES, variant->flags));
-	ASSERT_EQ((ssize_t)PAGE, read(ends[0], held, PAGE));
+	ASSERT_EQ((ssize_t)PAGE, read(pipe_fd, held, PAGE));
 	EXPECT_EQ(TAG(1, 1), page_tag(held));
 	expect_reset(_metadata, self->view, 1, 0, PAGES);
-	close(ends[0]);
-	close(ends[1]);
+	close(pipe_fd);
 }
 
 struct busy {
