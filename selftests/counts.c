@@ -329,6 +329,7 @@ TEST_F(counts, faults_of_a_write)
 
 	ASSERT_EQ(0, uname(&name));
 	ASSERT_EQ(2, sscanf(name.release, "%u.%u", &major, &minor));
+	numa_balancing_avoid(_metadata);
 	page_tag(view);
 	before = faults_now();
 	page_set(view, TAG(1, 0));

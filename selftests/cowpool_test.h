@@ -36,6 +36,7 @@
 #include <unistd.h>
 
 #include <linux/cowpool.h>
+#include <linux/mempolicy.h>
 #include <kselftest_harness.h>
 
 /*
@@ -231,6 +232,15 @@ static inline uint64_t stat_value(struct __test_metadata *_metadata,
 				  const char *name)
 {
 	return file_value(_metadata, DEBUGFS "stats", name);
+}
+
+/*
+ * For what counts faults: NUMA balancing takes entries away to see who uses them, once a
+ * process has run for a while, but not from one that says where its memory is to be.
+ */
+static inline void numa_balancing_avoid(struct __test_metadata *_metadata)
+{
+	ASSERT_EQ(0, syscall(SYS_set_mempolicy, MPOL_LOCAL, NULL, 0));
 }
 
 /* How many page faults the thread has taken, but for those that read from a disk. */
