@@ -444,6 +444,52 @@ TEST_F(snapshot, by_any_descriptor)
 }
 
 /*
+ * What somebody holds on to is copied for the snapshot and goes on being the view's,
+ * whatever part of it shows the page, and wherever that is.
+ */
+TEST_F(snapshot, pages_held_of_a_view_in_parts)
+{
+	enum { READ_ONLY = 21, WRITABLE = 42, MOVED = 56 };
+	static const size_t held[] = { 0, 14, READ_ONLY, WRITABLE, 49, MOVED, 63 };
+	const size_t nr = sizeof(held) / sizeof(*held), moved_size = (PAGES - MOVED) * PAGE;
+	uint64_t content[PAGE / sizeof(uint64_t)], copies;
+	char *moved, *pages[sizeof(held) / sizeof(*held)];
+	int ends[2], snapshot;
+
+	write_some(self->view, 1);
+	moved = mmap(NULL, moved_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, moved);
+	ASSERT_EQ(moved, mremap(page_at(self->view, MOVED), moved_size, moved_size,
+				MREMAP_MAYMOVE | MREMAP_FIXED, moved));
+	ASSERT_EQ(0, mprotect(page_at(self->view, READ_ONLY),
+			      (WRITABLE - READ_ONLY) * PAGE, PROT_READ));
+	ASSERT_EQ(0, pipe(ends));
+	for (size_t i = 0; i < nr; i++) {
+		struct iovec iovec = { .iov_len = PAGE };
+
+		pages[i] = held[i] < MOVED ? page_at(self->view, held[i]) :
+					     page_at(moved, held[i] - MOVED);
+		iovec.iov_base = pages[i];
+		ASSERT_EQ((ssize_t)PAGE, vmsplice(ends[1], &iovec, 1, 0));
+	}
+	copies = view_copies(_metadata, self->fd, self->view);
+	snapshot = snapshot_take(_metadata, self->fd, self->view);
+	EXPECT_EQ(nr, view_info(_metadata, self->fd, self->view).counters.copies_pinned);
+	for (size_t i = 0; i < nr; i++) {
+		if (held[i] != READ_ONLY)
+			page_set(pages[i], TAG(2, held[i]));
+		ASSERT_EQ((ssize_t)PAGE, read(ends[0], content, PAGE));
+		EXPECT_EQ(TAG(held[i] == READ_ONLY ? 1 : 2, held[i]), page_tag(content));
+	}
+	EXPECT_EQ(copies, view_copies(_metadata, self->fd, self->view));
+	expect_pool(_metadata, snapshot, 1);
+	close(snapshot);
+	close(ends[0]);
+	close(ends[1]);
+	munmap(moved, moved_size);
+}
+
+/*
  * A relative that takes snapshots takes entries away here, too, and drops their
  * references last. Here it is interrupted in between, on the same processor:
  * the pages are not held by anybody.
