@@ -537,6 +537,40 @@ TEST_F(keep, copies_what_is_held)
 	EXPECT_EQ(0, keep_copies(_metadata, self->fd, self->view, &self->copies));
 }
 
+/* MADV_DONTNEED takes all entries away; from 6.14 on their page tables, too. */
+TEST_F(keep, notices_what_no_page_table_knows)
+{
+	const size_t LARGE = 3 * PMD_PAGES, STEP = 8;
+	int fd = pool_filled(_metadata, LARGE), snapshot;
+	char *view = view_map(_metadata, fd, LARGE);
+	uint64_t copies;
+
+	for (size_t page = 0; page < LARGE; page += STEP)
+		page_set(page_at(view, page), TAG(1, page));
+	EXPECT_EQ(LARGE / STEP, reset_try(fd, view, LARGE, KEEP_WRITTEN));
+	copies = view_info(_metadata, fd, view).counters.copies_reset;
+	for (size_t page = 0; page < LARGE; page += 2 * STEP)
+		page_set(page_at(view, page), TAG(2, page));
+	ASSERT_EQ(0, madvise(view, LARGE * PAGE, MADV_DONTNEED));
+	EXPECT_EQ(LARGE / STEP, reset_try(fd, view, LARGE, KEEP_WRITTEN));
+	EXPECT_EQ(copies + LARGE / STEP / 2,
+		  view_info(_metadata, fd, view).counters.copies_reset);
+	for (size_t page = 0; page < LARGE; page++)
+		EXPECT_EQ(TAG(0, page), page_tag(page_at(view, page)));
+
+	for (size_t page = 0; page < LARGE; page += STEP)
+		page_set(page_at(view, page), TAG(3, page));
+	ASSERT_EQ(0, madvise(view, LARGE * PAGE, MADV_DONTNEED));
+	snapshot = snapshot_take(_metadata, fd, view);
+	for (size_t page = 0; page < LARGE; page += STEP) {
+		page_set(page_at(view, page), TAG(4, page));
+		EXPECT_EQ(TAG(3, page), pool_page_tag(_metadata, snapshot, page));
+	}
+	close(snapshot);
+	munmap(view, LARGE * PAGE);
+	close(fd);
+}
+
 TEST_F(keep, copies_all_without_the_flag)
 {
 	size_t written = written_pages(0, PAGES);
